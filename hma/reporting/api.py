@@ -1,0 +1,177 @@
+"""The local API: HTTP/1.1 on a Unix socket, for `hma status` and whatever else runs on the node.
+
+Rules of this file:
+- The socket is 0660 in the agent's run directory; the kernel tells who connected (SO_PEERCRED), and only root, the agent's
+  own user and members of the socket's group are answered, whatever the file mode has become.
+- A client can neither block the agent nor grow it: reads and writes are non-blocking, requests and connections are capped,
+  and a connection that is not done in `PATIENCE_S` is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import h11
+
+from hma.loop import Loop, Timer
+
+Answer = tuple[int, Mapping[str, object]]
+Handler = Callable[[str, Mapping[str, str]], Answer]
+
+CONNECTIONS = 32
+PATIENCE_S = 5.0
+_UCRED = struct.Struct("3i")
+
+
+class ApiError(Exception):
+    """The socket could not be opened; the text is for a person."""
+
+
+class Api:
+    """Serves `handler(path, query) -> (status, body)` on a Unix socket."""
+
+    def __init__(self, loop: Loop, path: Path, handler: Handler) -> None:
+        self._loop = loop
+        self._path = path
+        self._handler = handler
+        self._open: set[_Connection] = set()
+        self._listener: socket.socket | None = None
+
+    def start(self) -> None:
+        """Bind and listen; a socket file left by a dead agent is replaced (the agent's lock says there is no live one)."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            before = os.umask(0o117)
+            try:
+                listener.bind(str(self._path))
+            finally:
+                os.umask(before)
+            listener.listen(CONNECTIONS)
+        except OSError as err:
+            listener.close()
+            raise ApiError(f"{self._path}: cannot open the local API: {err.strerror or err}") from err
+        self._listener = listener
+        self._loop.add_reader(listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Close everything and remove the socket file."""
+        for connection in tuple(self._open):
+            connection.close()
+        if self._listener is None:
+            return
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            channel, _ = self._listener.accept()
+            channel.setblocking(False)
+            if len(self._open) >= CONNECTIONS or not may_read(channel, self._path):
+                channel.close()
+                return
+            self._open.add(_Connection(self._loop, channel, self._handler, self._open.discard))
+
+
+def may_read(channel: socket.socket, path: Path) -> bool:
+    """Return whether the peer is root, this user, or in the group that owns the socket file."""
+    _, uid, gid = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid in (0, os.geteuid()):
+        return True
+    try:
+        group = path.stat().st_gid
+        return bool(gid == group or pwd.getpwuid(uid).pw_name in grp.getgrgid(group).gr_mem)
+    except (OSError, KeyError):
+        return False
+
+
+class _Connection:
+    """One client: one request, one answer, closed."""
+
+    def __init__(self, loop: Loop, channel: socket.socket, handler: Handler, gone: Callable[[_Connection], None]) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._handler = handler
+        self._gone = gone
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16_384)
+        self._out = b""
+        self._patience: Timer = loop.call_later(PATIENCE_S, self.close)
+        loop.add_reader(channel.fileno(), self._read)
+
+    def close(self) -> None:
+        if self._channel.fileno() < 0:
+            return
+        self._patience.cancel()
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
+        self._gone(self)
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(16_384)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as err:
+            self._answer(err.error_status_hint, {"error": "not a request this API understands"})
+            return
+        if isinstance(event, h11.Request):
+            self._answer(*self._serve(event))
+        elif event is not h11.NEED_DATA:
+            self.close()
+
+    def _serve(self, request: h11.Request) -> Answer:
+        if request.method != b"GET":
+            return 405, {"error": f"{request.method.decode('ascii', 'replace')} is not offered; this API only reads"}
+        path, _, query = request.target.decode("ascii", "replace").partition("?")
+        pairs = (pair.partition("=") for pair in query.split("&") if pair)
+        return self._handler(path, {key: value for key, _, value in pairs})
+
+    def _answer(self, status: int, body: Mapping[str, object]) -> None:
+        data = json.dumps(body, separators=(",", ":")).encode() + b"\n"
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data))), ("Connection", "close")]
+        try:
+            parts = [
+                self._http.send(h11.Response(status_code=status, headers=headers)),
+                self._http.send(h11.Data(data=data)),
+                self._http.send(h11.EndOfMessage()),
+            ]
+        except h11.LocalProtocolError:
+            self.close()
+            return
+        self._out = b"".join(part for part in parts if part)
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.add_writer(self._channel.fileno(), partial(self._write))
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            sent = self._channel.send(self._out)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._out = self._out[sent:]
+        if not self._out:
+            self.close()

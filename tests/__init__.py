@@ -1,0 +1,1 @@
+"""Tests of hma; the rooms mirror those of the package."""

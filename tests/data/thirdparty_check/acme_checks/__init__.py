@@ -1,0 +1,1 @@
+"""Checks for Acme chassis."""
