@@ -1,0 +1,103 @@
+"""What a person gets for a mistake: one clear line each (what, where, the mend), all at once, and exit code 3."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.agent_run import HMA, XID_79, Node
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1, 2", "1: is not YAML: a bracket opened here is not closed"),
+        ("kernel_lg: /dev/kmsg", "1: kernel_lg: is not a known key; did you mean kernel_log?"),
+        ("checks: {xidd: {interval: 5s}}", "1: checks.xidd: is not a check on this node; did you mean xid?"),
+        ("journal: {keep: 30}", '1: journal.keep: "30" is not a duration; write a number and a unit'),
+        ("checks: {disk_space: {interval: 1 fortnight}}", '1: checks.disk_space.interval: "1 fortnight" is not a duration'),
+        ("record: trace.jsonl", '1: record: "trace.jsonl" is not an absolute path'),
+        ("checks: {xid: {interval: 10s}}", "1: checks.xid.interval: has no meaning: this check reads a stream"),
+        ("catalogue: /nowhere/catalogue.yaml", "/nowhere/catalogue.yaml: does not exist"),
+    ],
+)
+@pytest.mark.parametrize("command", ["agent", "check", "config validate"])
+def test_mistake_in_the_configuration_is_one_line_and_exit_code_3(node: Node, command: str, text: str, said: str) -> None:
+    node.config.write_text(f"{text}\n")
+    done = node.hma(command)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("hma: ")] == []
+    assert "Traceback" not in done.stderr
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(node: Node, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.yaml"
+    rows.write_text("XID-79: {hold: soon}\nXID-999: {title: never seen, action: reboot}\n")
+    node.config.write_text(f"catalogue: {rows}\njournal: {{max_size: big}}\nchecks: {{xidd: {{}}}}\n")
+    done = node.hma("config validate")
+    told = "\n".join(sorted(done.stderr.splitlines()))
+    assert done.returncode == 3
+    for said in (
+        f"{rows}:1: XID-79.hold:",
+        f"{rows}:2: XID-999",
+        f"{node.config}:2: journal.max_size:",
+        f"{node.config}:3: checks.xidd:",
+    ):
+        assert said in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["check", "xidd"], "xidd: no such check; did you mean xid?"),
+        (["check", "--jsn"], "unrecognized arguments: --jsn"),
+        (["events", "--since", "yesterday"], '--since yesterday: "yesterday" is not a duration'),
+        (["events", "--limit", "0"], "--limit 0: not a number of events"),
+        (["replay", "/nowhere"], "/nowhere: cannot be read: No such file or directory"),
+        (["explain", "XID-79x"], "no journal at"),
+        (["agent", "--set", "kernel_log"], "--set kernel_log: not of the form KEY=VALUE"),
+        (["config"], "the following arguments are required: what"),
+    ],
+)
+def test_mistake_on_the_command_line(node: Node, argv: list[str], said: str) -> None:
+    done = node.hma(argv[0], *argv[1:])
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_config_shown_is_a_config_that_loads_to_the_same(node: Node, tmp_path: Path) -> None:
+    shown = node.hma("config show").stdout
+    node.config = tmp_path / "again.yaml"
+    node.config.write_text(shown)
+    assert node.hma("config show").stdout == shown
+    assert "kernel_log: " in shown
+
+
+def test_check_runs_once_and_says_so_by_its_exit_code(node: Node) -> None:
+    healthy = node.hma("check", "xid", "gpu_count_pci")
+    node.kernel_log.write(XID_79)
+    failed = node.hma("check", "xid")
+    node.kernel_log.path.unlink()
+    blind = node.hma("check", "xid")
+    assert (healthy.returncode, failed.returncode, blind.returncode) == (0, 1, 2), healthy.stderr + failed.stderr + blind.stderr
+    assert "XID-79 gpu:0000:97:00" in failed.stdout
+    assert not node.state_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"), [([], "COMMAND"), (["chek"], "invalid choice: 'chek'"), (["--frob"], "unrecognized")]
+)
+def test_no_command_or_an_unknown_one_prints_how_to_use_it(argv: list[str], said: str) -> None:
+    done = subprocess.run([*HMA, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert said in done.stdout + done.stderr
+    assert "usage: hma" in done.stdout + done.stderr

@@ -1,0 +1,128 @@
+"""Reports of one turn are judged together, and time alone is judged when it is due."""
+
+from __future__ import annotations
+
+from hma.catalogue import Catalogue, End, Policy
+from hma.codec import decode, encode
+from hma.engine.step import beginning
+from hma.journal_records import Commit
+from hma.judge import Judge, difference, united
+from hma.loop import Loop
+from hma.model import Action, Change, Instant, Observation, Report, State, Status
+
+CATALOGUE = Catalogue.of(
+    (
+        Policy("HELD", "held", "host", Action.REBOOT, hold_s=5.0, ends=(End("ok"),)),
+        Policy("NOW", "at once", "host", Action.REBOOT, ends=(End("quiet", 60.0),)),
+    )
+)
+
+
+class Hands:
+    """A loop whose clock is moved by hand, and what the judge said."""
+
+    def __init__(self) -> None:
+        self.mono = 100.0
+        self.loop = Loop(lambda: self.mono)
+        self.said: list[tuple[Instant, State, State, tuple[Change, ...]]] = []
+        self.judge = Judge(self.loop, self.now, CATALOGUE, lambda *step: self.said.append(step))
+
+    def now(self) -> Instant:
+        return Instant(self.mono, 1_790_000_000.0 + self.mono, "boot-1")
+
+    def turn(self, seconds: float = 0.0) -> list[list[str]]:
+        """Move the clock, turn the loop, and return the kinds of changes of each step made."""
+        self.mono += seconds
+        before = len(self.said)
+        self.loop.run_once(0.0)
+        return [[change.kind for change in changes] for *_, changes in self.said[before:]]
+
+
+def seen(code: str, status: Status = Status.FAILED) -> Report:
+    return Report("test", (Observation(code, "host", status),))
+
+
+def test_reports_before_the_journal_is_read_wait() -> None:
+    hands = Hands()
+    hands.judge.take([seen("NOW")])
+    assert hands.turn() == []
+    hands.judge.begin(beginning(hands.now()))
+    assert [[change.kind for change in changes] for *_, changes in hands.said] == [["fault_active", "verdict_changed"]]
+    hands.loop.close()
+
+
+def test_reports_of_one_turn_are_one_step() -> None:
+    hands = Hands()
+    hands.judge.begin(beginning(hands.now()))
+    hands.judge.take([seen("NOW")])
+    hands.judge.take([seen("HELD")])
+    assert hands.turn() == [["fault_active", "verdict_changed"]]
+    hands.loop.close()
+
+
+def test_time_alone_moves_a_fault_when_it_is_due_and_not_before() -> None:
+    hands = Hands()
+    hands.judge.begin(beginning(hands.now()))
+    hands.judge.take([seen("HELD")])
+    assert hands.turn() == [["verdict_changed"]]
+    assert hands.turn(4.9) == []
+    assert hands.turn(0.1) == [["fault_active", "verdict_changed"]]
+    assert hands.turn(3600.0) == []
+    hands.loop.close()
+
+
+def test_difference_laid_over_what_the_journal_holds_is_the_state_after() -> None:
+    hands = Hands()
+    hands.judge.begin(beginning(hands.now()))
+    held: dict[object, object] = {}
+    for reports, seconds in ([seen("NOW"), seen("HELD")], 1.0), ([], 6.0), ([seen("HELD", Status.OK)], 1.0), ([], 120.0):
+        hands.judge.take(reports)
+        hands.turn(seconds)
+        hands.judge.judge()
+    for _, before, after, _ in hands.said:
+        commit = difference(before, after)
+        assert commit == decode(Commit, encode(commit))
+        for key, fault in commit.faults.items():
+            held[key] = fault
+            if fault is None:
+                del held[key]
+        assert held == dict(after.faults)
+        assert commit.verdict == (None if before.verdict == after.verdict else after.verdict)
+    assert sum(len(difference(before, after).history) for _, before, after, _ in hands.said) == 2
+    assert difference(after, after) == Commit()
+    hands.loop.close()
+
+
+def test_state_read_late_is_added_to_what_is_known_and_heals_nothing() -> None:
+    hands = Hands()
+    hands.judge.begin(beginning(hands.now()))
+    hands.judge.take([seen("NOW")])
+    hands.turn()
+    older = hands.judge.state
+    assert older is not None
+    late = Hands()
+    late.mono = 130.0
+    late.judge.begin(beginning(late.now()))
+    late.judge.take([Report("test", (Observation("HELD", "host", Status.OK),))])
+    late.turn()
+    assert late.judge.state is not None
+    assert late.judge.state.verdict.health is Status.OK
+    late.judge.adopt(older)
+    assert dict(late.judge.state.faults) == dict(older.faults)
+    assert (late.judge.state.verdict.health, late.judge.state.verdict.action) == (Status.FAILED, Action.REBOOT)
+    for hand in (hands, late):
+        hand.loop.close()
+
+
+def test_fault_known_to_both_keeps_its_id_and_its_last_sight() -> None:
+    first, second = Hands(), Hands()
+    second.mono = 140.0
+    for hands in (first, second):
+        hands.judge.begin(beginning(hands.now()))
+        hands.judge.take([seen("NOW")])
+        hands.turn()
+        hands.loop.close()
+    assert first.judge.state is not None
+    assert second.judge.state is not None
+    (fault,) = united(first.judge.state, second.judge.state).faults.values()
+    assert (fault.id, fault.last_seen.mono) == (next(iter(first.judge.state.faults.values())).id, 140.0)
