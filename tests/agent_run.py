@@ -56,6 +56,7 @@ class Node:
 
     def __init__(self, place: Path, instance_type: str = "p5.48xlarge", programs: Mapping[str, Path] | None = None) -> None:
         self.root, self.state_dir, self.run_dir = place / "root", place / "state", place / "run"
+        place.mkdir(exist_ok=True)
         build(self.root, instance_type)
         self.kernel_log = KernelFile(place / "kmsg")
         self.config = place / "config.yaml"

@@ -1,0 +1,216 @@
+"""`hma demo [SCENARIO]`: the real agent on a node that is not there, and what happens to it, as a story in the terminal.
+
+Rules of this file:
+- The agent is the one that runs on real nodes, in a process of its own; only kernel log, sysfs and nvidia-smi are stand-ins.
+- Everything lives in a temporary folder and goes with it. Nothing of this machine's own state is read or changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hma.cli.common import FAILED, OK, CliError, table
+from hma.cli.explain_command import explain
+from hma.cli.scenarios import SCENARIOS, Await, Beat, Calm, Kernel, Noise, Say, Scenario, Smi
+from hma.cli.shown import short, verdict_text
+from hma.cli.simulated_node import build
+from hma.cli.stand_ins import install, set_state
+from hma.fields import listing
+from hma.reporting.log import human_line
+from hma.settings import load_settings
+from hma.yamlread import nearest
+
+INSTANCE_TYPE = "p5.48xlarge"
+START_S = 20.0
+_NOISE = "audit: type=1400 audit({n}.123:42): apparmor=STATUS operation=profile_load name=cri-containerd.apparmor.d"
+_QUIET = ("agent_started", "agent_stopping")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the story."""
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO", help="which story (without one: list them); `all` plays every one"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the story; exit 1 if it does not end as it must."""
+    if args.scenario is None:
+        print("hma demo SCENARIO plays one of these (`all`: every one), on a simulated p5.48xlarge:\n")
+        print(table([(f"  {one.name}", one.title) for one in SCENARIOS]))
+        return OK
+    by_name = {one.name: one for one in SCENARIOS}
+    if args.scenario != "all" and args.scenario not in by_name:
+        near = nearest(args.scenario, by_name)
+        raise CliError(f"{args.scenario}: no such story; {f'did you mean {near}?' if near else f'known: {listing(by_name)}'}")
+    chosen = SCENARIOS if args.scenario == "all" else (by_name[args.scenario],)
+    return max(play(scenario) for scenario in chosen)
+
+
+def play(scenario: Scenario) -> int:
+    """Play one story and return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="hma-demo-") as place, contextlib.closing(Stage(Path(place), scenario)) as stage:
+        print(f"\n{scenario.title}\n")
+        try:
+            stage.begin()
+            for beat in scenario.beats:
+                stage.play(beat)
+            stage.end()
+        except StoryError as err:
+            print(f"\n  the story went wrong: {err}")
+            return FAILED
+        print(f"\nhma explain {scenario.explain}\n")
+        for line in explain(scenario.explain, load_settings(stage.config)):
+            print(f"  {short(line, 160)}")
+    return OK
+
+
+class StoryError(Exception):
+    """What must be said was not said, or the other way round."""
+
+
+class Stage:
+    """A simulated node, the agent on it, and the story so far."""
+
+    def __init__(self, place: Path, scenario: Scenario) -> None:
+        self.config = place / "config.yaml"
+        self._scenario = scenario
+        self._programs = place / "bin"
+        self._seq = 0
+        self._unread = b""
+        self._verdict: Mapping[str, Any] = {}
+        self._began = time.monotonic()
+        root, log = place / "node", place / "kmsg"
+        build(root, INSTANCE_TYPE)
+        os.mkfifo(log)
+        self._log = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        (place / "rows.yaml").write_text(scenario.rows, encoding="utf-8")
+        programs = install(self._programs, INSTANCE_TYPE)
+        checks = ", ".join(f"{name}: {words}" for name, words in scenario.checks.items())
+        commands = ", ".join(f"{name}: {path}" for name, path in programs.items())
+        self.config.write_text(
+            f"node: {{root: {root}, imds: false}}\nkernel_log: {log}\nstate_dir: {place}/state\nrun_dir: {place}/run\n"
+            f"log: {{format: json}}\ncatalogue: {place}/rows.yaml\nchecks: {{{checks}}}\ncommands: {{{commands}}}\n",
+            encoding="utf-8",
+        )
+        argv = [sys.executable, "-m", "hma.cli.main", "agent", "--config", str(self.config)]
+        self._agent = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def close(self) -> None:
+        """End the agent and forget the node."""
+        if self._agent.poll() is None:
+            self._agent.kill()
+        self._agent.communicate()
+        os.close(self._log)
+
+    # -- the story -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Wait for the first verdict."""
+        ready = self._await(Await("agent_ready", {}, START_S))
+        counts: dict[str, int] = {}
+        for row in ready["checks"]:
+            counts[row["status"]] = counts.get(row["status"], 0) + 1
+        self._tell("", "checks", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+    def play(self, beat: Beat) -> None:
+        """Let one thing happen."""
+        if isinstance(beat, Say):
+            print(f"\n  {beat.text}\n")
+        elif isinstance(beat, Kernel):
+            self._tell("kernel", "" if beat.facility == 0 else "(written by a program)", short(beat.text))
+            self._write(beat.text, beat.facility)
+        elif isinstance(beat, Noise):
+            self._flood(beat)
+        elif isinstance(beat, Smi):
+            set_state(self._programs, beat.state)
+            self._tell("nvidia-smi", "", f"from now on: {beat.state}")
+        elif isinstance(beat, Await):
+            self._await(beat)
+        else:
+            self._calm(beat)
+
+    def end(self) -> None:
+        """Stop the agent and see that the verdict is the one the story must end with."""
+        ends = self._scenario.ends
+        if any(self._verdict.get(key) != value for key, value in ends.items()):
+            raise StoryError(f"it must end with {dict(ends)}, and ends with: {verdict_text(self._verdict)}")
+        self._agent.terminate()
+        for record in self._records(time.monotonic() + START_S):
+            self._show(record)
+        if self._agent.wait(START_S):
+            raise StoryError(f"the agent ended with {self._agent.returncode}")
+        print(f"\n  it ends as it must: {', '.join(f'{key} {value}'.lower() for key, value in ends.items())}")
+
+    def _await(self, beat: Await) -> Mapping[str, Any]:
+        for record in self._records(time.monotonic() + beat.limit_s):
+            self._show(record)
+            if record["msg"] == beat.kind and all(record.get(key) == value for key, value in beat.wanted.items()):
+                return record
+        said = f"{beat.kind} {dict(beat.wanted) or ''}".strip()
+        raise StoryError(f"the agent did not say {said} within {beat.limit_s:g} s {self._last_words()}".strip())
+
+    def _calm(self, beat: Calm) -> None:
+        for record in self._records(time.monotonic() + beat.seconds):
+            self._show(record)
+            if record["msg"] == beat.kind:
+                raise StoryError(f"the agent said {beat.kind}, which must not be")
+
+    def _flood(self, beat: Noise) -> None:
+        began = time.monotonic()
+        self._tell("kernel", "", f"{beat.count} lines of noise, and in their middle: {short(beat.hidden, 60)}")
+        for number in range(beat.count):
+            self._write(beat.hidden if number == beat.count // 2 else _NOISE.format(n=number))
+        self._tell("kernel", "", f"written in {time.monotonic() - began:.1f} s")
+
+    # -- the agent's words ---------------------------------------------------------------------------------------------
+
+    def _write(self, text: str, facility: int = 0) -> None:
+        micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        os.write(self._log, f"{facility << 3 | 4},{self._seq},{micros},-;{text}\n".encode())
+        self._seq += 1
+
+    def _records(self, until: float) -> Iterator[dict[str, Any]]:
+        """Yield what the agent prints, as it comes, until the time is over or the agent has ended."""
+        assert self._agent.stdout is not None
+        fd = self._agent.stdout.fileno()
+        while True:
+            line, newline, rest = self._unread.partition(b"\n")
+            if newline:
+                self._unread = rest
+                yield json.loads(line)
+                continue
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                return
+            piece = os.read(fd, 65_536)
+            if not piece:
+                return
+            self._unread += piece
+
+    def _show(self, record: Mapping[str, Any]) -> None:
+        if "health" in record:
+            self._verdict = record
+        if record["msg"] not in _QUIET:
+            self._tell("agent", "", human_line({**record, "ts": ""}).strip())
+
+    def _tell(self, who: str, what: str, text: str) -> None:
+        clock = time.strftime("%H:%M:%S", time.localtime()) + f".{int(time.clock_gettime(time.CLOCK_REALTIME) % 1 * 1000):03d}"
+        said = f"{what} {text}".strip().replace("\n", f"\n{'':28}")
+        print(f"  {clock}  {who:<11} {said}", flush=True)
+
+    def _last_words(self) -> str:
+        if self._agent.poll() is None or self._agent.stderr is None:
+            return ""
+        return f"(it ended: {self._agent.stderr.read().decode(errors='replace').strip()[-300:]})"
