@@ -15,7 +15,8 @@ class Notifier:
         self._path = environ.get("NOTIFY_SOCKET", "")
         micros = environ.get("WATCHDOG_USEC", "")
         meant_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_s = int(micros) / 1e6 if micros.isdigit() and meant_for_us and self._path else None
+        given = int(micros) if micros.isdecimal() and meant_for_us and self._path else 0
+        self.watchdog_s = given / 1e6 if given else None  # 0 is "no watchdog" to systemd
 
     def tell(self, *states: str) -> None:
         """Send states such as `READY=1` or `STATUS=...`; a full or absent socket is not our trouble."""

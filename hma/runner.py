@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hma.check import (
-    AnyCheck,
     ClockState,
     Command,
     Feed,
@@ -34,31 +33,23 @@ from hma.check import (
     SourceError,
     Stream,
 )
+from hma.config import ConfiguredCheck as Planned
 from hma.guard_time import Overrun, limited
 from hma.loop import Loop, Timer
-from hma.model import NodeFacts, Observation, Report, Status
+from hma.model import NodeFacts, Report
+from hma.reports import blind, broken, report_of, seeing, summary, told, working
 from hma.sources.clock import read_clock
 from hma.sources.files import read_files
 from hma.sources.processes import read_processes
 from hma.sources.stream import StreamChild
 
-BLIND = "BLIND"
-BROKEN = "CHECK-BROKEN"
 OBSERVE_LIMIT_S = 0.1
-FLOOD = 2_000
+QUIET = "nothing found in the kernel log"
 STRIKES = 3
 REST_S = 600.0
 GRID_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A check as the operator wants it run."""
-
-    check: AnyCheck
-    interval_s: float
-    timeout_s: float
-    options: object
+OWN = 2
+"""Observations that `report_of` adds to what the check saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +72,21 @@ class Commands(Protocol):
         """Start one run and answer through `done`."""
 
 
+class Streaming(Protocol):
+    """What the runner needs of `hma.sources.stream.StreamChild`."""
+
+    @property
+    def out(self) -> bool:
+        """Return whether its child lives."""
+
+    def start(self) -> None:
+        """Begin, or begin again."""
+
+    def stop(self) -> None:
+        """Ask the child to go."""
+
+
+MakeStream = Callable[[Loop, Stream, Callable[[Feed], None], Callable[[SourceError], None]], Streaming]
 Reported = Callable[[tuple[Report, ...], Mapping[str, Sample]], None]
 
 
@@ -88,7 +94,13 @@ class Runner:
     """Schedules the planned checks on `loop` and gives their reports, with the samples they came from, to `reported`."""
 
     def __init__(
-        self, loop: Loop, commands: Commands, root: Path, node: NodeFacts, reported: Reported, make_stream: type[StreamChild]
+        self,
+        loop: Loop,
+        commands: Commands,
+        root: Path,
+        node: NodeFacts,
+        reported: Reported,
+        make_stream: MakeStream = StreamChild,
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -98,8 +110,11 @@ class Runner:
         self._make_stream = make_stream
         self._plan: dict[str, Planned] = {}
         self._patterns: dict[str, re.Pattern[bytes]] = {}
+        self._kernel_log: SourceError | bool = False
+        self._plans = 0
         self._timers: list[Timer] = []
-        self._streams: list[StreamChild] = []
+        self._streams: dict[Stream, Streaming] = {}
+        self._streamed: dict[Stream, tuple[Planned, ...]] = {}
         self._strikes: dict[str, int] = {}
         self._resting: dict[str, float] = {}
         self._first: set[str] = set()
@@ -110,37 +125,48 @@ class Runner:
     # -- planning ------------------------------------------------------------------------------------------------------
 
     def plan(self, planned: Iterable[Planned], node: NodeFacts, disabled: Iterable[str] = ()) -> None:
-        """Take over a plan (at start, on reload, when facts arrived) and begin every reading at once."""
-        self.stop()
+        """Take over a plan (at start, on reload, when facts arrived) and begin every reading at once.
+
+        Streams that go on are left running, and what commands still out answer to the plan before is not heard any more.
+        """
+        self._forget_timers()
+        self._plans += 1
         self._node = node
         self._plan = {p.check.name: p for p in planned}
         keep = self.states
         self.states = {name: CheckState(name, "disabled", "switched off in the configuration") for name in disabled}
         for name, item in self._plan.items():
-            self.states[name] = keep.get(name) or CheckState(
-                name, "waiting", "first run is under way", interval_s=item.interval_s
-            )
+            waiting = CheckState(name, "waiting", "first run is under way", interval_s=item.interval_s)
+            before = keep.get(name, waiting)
+            self.states[name] = waiting if before.status in ("disabled", "not applicable") else before
+        self._settle(disabled)
         applying = [p for p in self._plan.values() if self._applies(p)]
-        self._patterns = {
-            p.check.name: re.compile(p.check.source.pattern, re.MULTILINE)
-            for p in applying
-            if isinstance(p.check.source, KernelLog)
-        }
+        kernel = [p for p in applying if isinstance(p.check.source, KernelLog)]
+        self._patterns = {p.check.name: pattern for p in kernel if (pattern := self._pattern(p)) is not None}
+        self._settle_kernel()
         self._first = {p.check.name for p in applying if not isinstance(p.check.source, KernelLog | Stream)}
-        groups: dict[tuple[Any, float, float], list[Planned]] = {}
+        polled: dict[tuple[Any, float, float], list[Planned]] = {}
+        streamed: dict[Stream, list[Planned]] = {}
         for item in applying:
-            self._settle_streamed(item)
-            groups.setdefault((item.check.source, item.interval_s, item.timeout_s), []).append(item)
-        for (source, interval_s, timeout_s), group in groups.items():
-            self._begin(source, interval_s, timeout_s, tuple(group))
+            source = item.check.source
+            if isinstance(source, Stream):
+                streamed.setdefault(source, []).append(item)
+            elif not isinstance(source, KernelLog):
+                polled.setdefault((source, item.interval_s, item.timeout_s), []).append(item)
+        self._stream({source: tuple(group) for source, group in streamed.items()})
+        for (source, interval_s, timeout_s), group in polled.items():
+            self._due(source, interval_s, timeout_s, tuple(group))
 
     def stop(self) -> None:
-        """Stop scheduling; children that still run are the command runner's."""
+        """Stop scheduling and streams; commands that still run are the command runner's."""
+        self._forget_timers()
+        self._plans += 1
+        self._stream({})
+
+    def _forget_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        for stream in self._streams:
-            stream.stop()
-        self._timers, self._streams = [], []
+        self._timers = []
         self.last_progress.clear()
 
     @property
@@ -166,28 +192,50 @@ class Runner:
         check = item.check
         try:
             applies = bool(limited(OBSERVE_LIMIT_S, partial(check.applies, self._node)))
-        except (Exception, Overrun) as err:
-            self._say(check.name, "unknown", f"its applies() failed: {_told(err)}", 0.0)
+        except (Exception, SystemExit, Overrun) as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
+            self._reported(self._broken(item, f"its applies() failed: {told(err)}", None), {})
             return False
         if not applies:
-            self._say(check.name, "not applicable", f"needs {check.needs}", 0.0)
+            self._say(check.name, "not applicable", f"needs {check.needs}", None)
+            self._settle((check.name,))
         return applies
 
-    def _settle_streamed(self, item: Planned) -> None:
-        if isinstance(item.check.source, KernelLog):
-            self._say(item.check.name, "ok", "nothing found in the kernel log", 0.0)
+    def _settle(self, names: Iterable[str]) -> None:
+        """End what was said of checks that say nothing any more."""
+        reports = tuple(Report(name, (seeing(name), working(name))) for name in names)
+        if reports:
+            self._reported(reports, {})
 
-    def _begin(self, source: object, interval_s: float, timeout_s: float, group: tuple[Planned, ...]) -> None:
-        if isinstance(source, KernelLog):
+    def _pattern(self, item: Planned) -> re.Pattern[bytes] | None:
+        assert isinstance(item.check.source, KernelLog)
+        try:
+            return re.compile(item.check.source.pattern, re.MULTILINE)
+        except re.error as err:
+            self._reported(self._broken(item, f"its pattern is none: {err}", None), {})
+            return None
+
+    def _settle_kernel(self) -> None:
+        """Give kernel-log checks that are new in the plan the state that the log has."""
+        new = tuple(name for name in self._patterns if self.states[name].status == "waiting")
+        if isinstance(self._kernel_log, SourceError):
+            self._failed(tuple(self._plan[name] for name in new), self._kernel_log, started=None)
             return
-        if isinstance(source, Stream):
-            stream = self._make_stream(
-                self._loop, source, partial(self._on_stream, group), partial(self._failed, group, started=None)
-            )
-            self._streams.append(stream)
-            stream.start()
-            return
-        self._due(source, interval_s, timeout_s, group)
+        for name in new:
+            status, reason = ("ok", QUIET) if self._kernel_log else ("waiting", "the kernel log has not been read yet")
+            self._say(name, status, reason, None)
+
+    def _stream(self, wanted: dict[Stream, tuple[Planned, ...]]) -> None:
+        self._streamed = wanted
+        for source, child in self._streams.items():
+            if source not in wanted:
+                child.stop()
+        # One that is still on its way out is kept: planned again, it waits for its own end before it starts anew.
+        self._streams = {source: child for source, child in self._streams.items() if source in wanted or child.out}
+        for source in wanted:
+            if source not in self._streams:
+                calls = partial(self._on_stream, source), partial(self._on_stream_lost, source)
+                self._streams[source] = self._make_stream(self._loop, source, *calls)
+            self._streams[source].start()
 
     def _due(self, source: object, interval_s: float, timeout_s: float, group: tuple[Planned, ...]) -> None:
         now = self._loop.clock()
@@ -196,14 +244,16 @@ class Runner:
         self._timers = [t for t in self._timers if t.call is not None and t.at > now] + [timer]
         self.last_progress[(source, interval_s, timeout_s)] = following + interval_s + timeout_s + 5.0
         if isinstance(source, Command):
-            self._commands.start(source, timeout_s, partial(self._on_output, group, now))
+            self._commands.start(source, timeout_s, partial(self._on_output, self._plans, group, now))
             return
         try:
             sample = self._read(source, now)
         except SourceError as err:
             self._failed(group, err, started=now)
-            return
-        self._observed(group, sample, now)
+        except Exception as err:  # noqa: BLE001  (a reader that is wrong about a file costs its checks, not the node)
+            self._failed(group, SourceError(f"{type(source).__name__}: {told(err)}"), started=now)
+        else:
+            self._observed(group, sample, now)
 
     def _read(self, source: object, now: float) -> Sample:
         if isinstance(source, Files):
@@ -218,47 +268,55 @@ class Runner:
 
     def on_kernel_lines(self, lines: tuple[KernelLine, ...]) -> None:
         """Give matching kernel lines to the checks whose pattern they match."""
-        by_check: dict[str, list[KernelLine]] = {}
-        for line in lines:
-            raw = line.text.encode(errors="replace")
-            for name, pattern in self._patterns.items():
-                if pattern.search(raw):
-                    by_check.setdefault(name, []).append(line)
+        raw = tuple((line, line.text.encode(errors="replace")) for line in lines)
         reports: list[Report] = []
         samples: dict[str, Sample] = {}
-        for name, own in by_check.items():
-            sample = Lines(tuple(own))
-            reports += self._observe(self._plan[name], sample, None)
-            samples[name] = sample
+        for name, pattern in self._patterns.items():
+            try:
+                own = limited(OBSERVE_LIMIT_S, partial(_matching, pattern, raw))
+            except Overrun:
+                reports += self._broken(self._plan[name], f"its pattern took longer than {OBSERVE_LIMIT_S:g} s", None)
+                continue
+            if own:
+                samples[name] = Lines(own)
+                reports += self._observe(self._plan[name], samples[name], None)
         if reports:
             self._reported(tuple(reports), samples)
 
     def on_kernel_log_lost(self, error: SourceError) -> None:
         """Say that the kernel log cannot be read: every check on it is blind."""
+        self._kernel_log = error
         self._failed(tuple(self._plan[name] for name in self._patterns), error, started=None)
 
     def on_kernel_log_readable(self) -> None:
         """Say that the kernel log can be read (again)."""
-        told = tuple(Report(name, (_seeing(name),)) for name in self._patterns)
-        for name in self._patterns:
+        self._kernel_log = True
+        whole = tuple(name for name in self._patterns if name not in self._strikes)
+        for name in whole:
             if self.states[name].status in ("unknown", "waiting"):
-                self._say(name, "ok", "nothing found in the kernel log", 0.0)
-        if told:
-            self._reported(told, {})
+                self._say(name, "ok", QUIET, None)
+        if whole:
+            self._reported(tuple(Report(name, (seeing(name),)) for name in whole), {})
 
-    def _on_output(self, group: tuple[Planned, ...], started: float, answer: Output | SourceError) -> None:
+    def _on_output(self, plan: int, group: tuple[Planned, ...], started: float, answer: Output | SourceError) -> None:
+        if plan != self._plans:
+            return
         if isinstance(answer, SourceError):
             self._failed(group, answer, started=started)
         else:
             self._observed(group, answer, started)
 
-    def _on_stream(self, group: tuple[Planned, ...], feed: Feed) -> None:
-        self._observed(group, feed, None)
+    def _on_stream(self, source: Stream, feed: Feed) -> None:
+        self._observed(self._streamed.get(source, ()), feed, None)
+
+    def _on_stream_lost(self, source: Stream, error: SourceError) -> None:
+        self._failed(self._streamed.get(source, ()), error, started=None)
 
     def _observed(self, group: tuple[Planned, ...], sample: Sample, started: float | None) -> None:
         reports = [report for item in group for report in self._observe(item, sample, started)]
         self._first -= {item.check.name for item in group}
-        self._reported(tuple(reports), {item.check.name: sample for item in group})
+        if reports:
+            self._reported(tuple(reports), {item.check.name: sample for item in group})
 
     def _failed(self, group: tuple[Planned, ...], error: SourceError, started: float | None) -> None:
         reports: list[Report] = []
@@ -266,10 +324,12 @@ class Runner:
             name = item.check.name
             self._first.discard(name)
             if isinstance(error, NotInstalled) and item.check.optional:
+                was_blind = self.states[name].status == "unknown"
                 self._say(name, "not applicable", str(error), started)
+                reports += [Report(name, (seeing(name),))] if was_blind else []
                 continue
             self._say(name, "unknown", str(error), started)
-            reports.append(Report(name, (_blind(name, str(error)),)))
+            reports.append(Report(name, (blind(name, str(error)),)))
         if reports:
             self._reported(tuple(reports), {})
 
@@ -277,21 +337,19 @@ class Runner:
 
     def _observe(self, item: Planned, sample: Sample, started: float | None) -> tuple[Report, ...]:
         name = item.check.name
-        if self._resting.get(name, 0.0) > self._loop.clock():
+        if name in self._resting and self._resting[name] > self._loop.clock():
             return ()
+        if self._resting.pop(name, None) is not None:
+            del self._strikes[name]
         try:
-            seen = limited(OBSERVE_LIMIT_S, partial(_collect, item, sample, self._node))
+            report = limited(OBSERVE_LIMIT_S, partial(report_of, item, sample, self._node))
         except Overrun:
             return self._broken(item, f"took longer than {OBSERVE_LIMIT_S:g} s over one sample", started)
-        except Exception as err:
-            return self._broken(item, _told(err), started)
+        except (Exception, SystemExit) as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
+            return self._broken(item, told(err), started)
         self._strikes.pop(name, None)
-        status, reason = _summary(seen)
-        self._say(name, status, reason, started)
-        told = (_seeing(name), Observation(BROKEN, f"check:{name}", Status.OK))
-        if status == Status.UNKNOWN:
-            told = (_blind(name, reason), told[1])
-        return (Report(name, (*seen, *told), item.check.complete and status != Status.UNKNOWN),)
+        self._say(name, *summary(report.observations[:-OWN]), started)
+        return (report,)
 
     def _broken(self, item: Planned, reason: str, started: float | None) -> tuple[Report, ...]:
         name = item.check.name
@@ -299,9 +357,8 @@ class Runner:
         if strikes >= STRIKES:
             self._resting[name] = self._loop.clock() + REST_S
             reason += f"; {strikes} times in a row, so it rests for {REST_S:g} s"
-            self._strikes[name] = 0
         self._say(name, "unknown", f"the check itself is broken: {reason}", started)
-        return (Report(name, (Observation(BROKEN, f"check:{name}", Status.FAILED, reason), _blind(name, reason))),)
+        return (Report(name, (broken(name, reason), blind(name, reason))),)
 
     def _say(self, name: str, status: str, reason: str, started: float | None) -> None:
         now = self._loop.clock()
@@ -318,40 +375,11 @@ class Runner:
         )
 
 
-def _collect(item: Planned, sample: Sample, node: NodeFacts) -> tuple[Observation, ...]:
-    seen: list[Observation] = []
-    for observation in item.check.observe(sample, node, item.options):
-        if not isinstance(observation, Observation):
-            raise TypeError(f"returned {type(observation).__name__} where an Observation belongs")
-        if observation.code not in item.check.codes:
-            raise ValueError(f"emitted the code {observation.code[:60]!r}, which it does not declare")
-        seen.append(observation)
-        if len(seen) > FLOOD:
-            raise ValueError(f"emitted more than {FLOOD} observations from one sample")
-    return tuple(seen)
-
-
-def _summary(seen: tuple[Observation, ...]) -> tuple[str, str]:
-    for status in (Status.FAILED, Status.DEGRADED, Status.UNKNOWN):
-        found = [o for o in seen if o.status is status]
-        if found:
-            more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
-            return status.value, f"{found[0].code} {found[0].component}: {found[0].detail}{more}"
-    return Status.OK.value, next((o.detail for o in seen if o.detail), "")
-
-
-def _blind(name: str, reason: str) -> Observation:
-    return Observation(BLIND, f"check:{name}", Status.UNKNOWN, reason)
-
-
-def _seeing(name: str) -> Observation:
-    return Observation(BLIND, f"check:{name}", Status.OK)
-
-
-def _told(err: BaseException) -> str:
-    return f"{type(err).__name__}: {err}"[:300] if str(err) else type(err).__name__
+def _matching(pattern: re.Pattern[bytes], raw: tuple[tuple[KernelLine, bytes], ...]) -> tuple[KernelLine, ...]:
+    return tuple(line for line, text in raw if pattern.search(text))
 
 
 def _next_on_grid(now: float, interval_s: float, phase_s: float) -> float:
-    steps = int((now - phase_s) // interval_s) + 1
+    # A hair later than now: the product below and the clock round differently, and a step must not be taken twice.
+    steps = int((now + 1e-6 - phase_s) // interval_s) + 1
     return steps * interval_s + phase_s

@@ -1,0 +1,109 @@
+"""Disks that do not answer, made for real.
+
+`frozen`: a file system on a loop device that nobody can write to. Who tries sleeps uninterruptibly (state D): nothing ends him,
+not even SIGKILL, until the file system is thawed, which happens at the end whatever was done meanwhile.
+`silent`: a file system whose server never says a word. Who looks anything up in it sleeps until he is killed; so does whoever
+waits for him to execute a program there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NEEDS = ("root", "losetup", "mkfs.ext4", "fsfreeze")
+NEEDS_FUSE = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="not possible here: no /dev/fuse in this kernel")
+MNT_DETACH = 2
+SIZE = 16 * 1_048_576
+ENV = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+
+
+class Frozen:
+    """A frozen file system at `place`: `writer` is a command that gets stuck on it, until `thaw`."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.writer = ("dd", "if=/dev/zero", f"of={place}/stuck", "bs=4k", "count=1")
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Stop all writing to the file system."""
+        _run("fsfreeze", "--freeze", str(self.place))
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let all who wait go on."""
+        if self._frozen:
+            self._frozen = False
+            _run("fsfreeze", "--unfreeze", str(self.place))
+
+
+@contextlib.contextmanager
+def frozen(folder: Path) -> Iterator[Frozen]:
+    """Yield a file system below `folder` that is frozen; thaw, unmount and detach it at the end, whatever happened."""
+    image, place = folder / "image", folder / "mounted"
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(SIZE)
+    _run("mkfs.ext4", "-q", "-O", "^has_journal", str(image))
+    device = _run("losetup", "--find", "--show", str(image)).strip()
+    try:
+        _run("mount", device, str(place))
+        try:
+            system = Frozen(place)
+            system.freeze()
+            try:
+                yield system
+            finally:
+                system.thaw()
+        finally:
+            _unmount(place)
+    finally:
+        _run("losetup", "--detach", device)
+
+
+@contextlib.contextmanager
+def silent(folder: Path) -> Iterator[Path]:
+    """Yield the place of a file system below `folder` that answers nothing; abort it at the end, which frees who waits."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = folder / "silent"
+    place.mkdir()
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
+        failed = libc.mount(b"silent", os.fsencode(place), b"fuse", 0, options.encode())
+        assert not failed, f"mount: {os.strerror(ctypes.get_errno())}"
+        yield place
+    finally:
+        os.close(fd)
+        libc.umount2(os.fsencode(place), MNT_DETACH)
+
+
+def state(pid: int) -> str:
+    """Return the state letter of a process, nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
+
+
+def _unmount(place: Path) -> None:
+    """Unmount; who was just thawed may need a moment to close its file."""
+    for _ in range(100):
+        if subprocess.run(["umount", str(place)], env=ENV, capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.05)
+    _run("umount", "--lazy", str(place))
+
+
+def _run(*argv: str) -> str:
+    done = subprocess.run(argv, env=ENV, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.returncode}"
+    return done.stdout
