@@ -27,9 +27,7 @@ _BITS: dict[int, dict[str, tuple[int, ...]]] = {
     3: {SYMPATHETIC: (16, 17), FABRIC: (18,)},
     4: {PARITY: (18, 19, 21, 22, 24, 25, 27, 28), IGNORE: (20, 23, 26, 29)},
 }
-_CLASS_OF = {
-    (register, bit): name for register, classes in _BITS.items() for name, bits in classes.items() for bit in bits
-}
+_CLASS_OF = {(register, bit): name for register, classes in _BITS.items() for name, bits in classes.items() for bit in bits}
 
 
 def classify(registers: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 Rules of this file:
 - A line carries intrInfo and errStatus. The part that failed is a subcode in intrInfo: bits 9:5 before driver R575 (with the
   number of the unit in bits 4:0), bits 6:0 from R575 on. Both are tried, so the driver's version need not be known.
+- Bits 25:20 are the reason of a link that went down, and zero for every other part.
 - The words Fatal and Nonfatal of the line are not used: they disagree with the sheet in lines seen in the field.
 - Where no row fits, or rows that fit disagree, nothing is decoded.
 """
@@ -56,8 +57,8 @@ _LINK_DOWN = _Row(149, 14, 17)
 _DOWN_RESET = frozenset({0, 1, 2, 4, 10, 15, 16, 17, 18, 21, 22, 32, 33, 34, 35, 36, 37, 42, 43})
 _DOWN_IGNORE = frozenset({38, 40})
 
-_OLD_UNIT = {145: 2, 149: 6}
-"""The unit number of the old layout where captured lines show it; elsewhere any is taken."""
+_OLD_UNIT = {144: 1, 145: 2, 146: 3, 147: 4, 148: 5, 149: 6, 150: 0}
+"""The number of the unit in the old layout."""
 
 
 def _codes() -> frozenset[str]:
@@ -74,9 +75,10 @@ CODES = _codes()
 
 def decode(xid: int, intr_info: int, err_status: int) -> str:
     """Return RESET, FOLLOW (do what XID 154 says, else restart the application), IGNORE, or "" where nothing is certain."""
-    worths = {_worth(row, err_status) for row in _ROWS if _names(row, xid, intr_info)}
+    reason = intr_info >> 20 & 0x3F
+    worths = {_worth(row, err_status) for row in _ROWS if not reason and _names(row, xid, intr_info)}
     if _names(_LINK_DOWN, xid, intr_info):
-        worths.add(_link_down(intr_info, err_status))
+        worths.add(_link_down(reason, err_status))
     return worths.pop() if len(worths) == 1 else ""
 
 
@@ -85,8 +87,7 @@ def _names(row: _Row, xid: int, intr_info: int) -> bool:
         return False
     if intr_info & 0x7F == row.new:
         return True
-    unit = intr_info & 0x1F
-    return intr_info >> 5 & 0x1F == row.old and unit == _OLD_UNIT.get(xid, unit)
+    return intr_info & 0x3FF == row.old << 5 | _OLD_UNIT[xid]
 
 
 def _worth(row: _Row, err_status: int) -> str:
@@ -97,10 +98,9 @@ def _worth(row: _Row, err_status: int) -> str:
     return IGNORE if err_status in row.ignore else ""
 
 
-def _link_down(intr_info: int, err_status: int) -> str:
+def _link_down(reason: int, err_status: int) -> str:
     if err_status:
         return ""
-    reason = intr_info >> 20 & 0x3F
     if reason in _DOWN_RESET:
         return RESET
     return IGNORE if reason in _DOWN_IGNORE else ""

@@ -22,34 +22,41 @@ def observe(sample: Tree, node: NodeFacts, options: NoOptions) -> Iterator[Obser
     """Name the GPUs seen at start that have left the bus, and tell fewer or more GPUs than the instance type has."""
     if not sample.files:
         raise SourceError(f"/{_ROOT}: no device can be read; is /sys mounted where the agent looks?")
-    seen = _gpus(sample)
-    gone = sorted(gpu.address for gpu in node.gpus if gpu.address not in seen)
+    seen, unread = _gpus(sample)
+    gone = sorted(gpu.address for gpu in node.gpus if gpu.address not in seen | unread)
     known = node.expected.gpus if node.expected else None
     wanted = len(node.gpus) if known is None else known
     attrs: Attrs = (("expected", str(wanted)), ("seen", str(len(seen))))
     evidence = " ".join(sorted(seen)) or "no NVIDIA GPU on the PCI bus"
-    if len(seen) < wanted or gone:
+    count = f"{len(seen)} of {wanted} GPUs on the PCI bus"
+    if len(seen | unread) < wanted or gone:
         left = f"; left the bus: {' '.join(gone)}" if gone else ""
-        attrs = (*attrs, ("missing", " ".join(f"gpu:{address.rpartition('.')[0]}" for address in gone)))
-        yield Observation(COUNT, NODE, Status.FAILED, f"{len(seen)} of {wanted} GPUs on the PCI bus{left}", evidence, attrs=attrs)
+        missing = " ".join(f"gpu:{address.rpartition('.')[0]}" for address in gone)
+        yield Observation(COUNT, NODE, Status.FAILED, f"{count}{left}", evidence, attrs=(*attrs, ("missing", missing)))
+    elif len(seen) < wanted:
+        yield Observation(COUNT, NODE, Status.UNKNOWN, f"{count}; cannot be read: {' '.join(sorted(unread))}", attrs=attrs)
     else:
         yield Observation(COUNT, NODE, Status.OK, attrs=attrs)
     if known is not None and len(seen) > known:
-        yield Observation(EXTRA, NODE, Status.DEGRADED, f"{len(seen)} GPUs on the PCI bus, {known} expected", evidence, attrs=attrs)
+        detail = f"{len(seen)} GPUs on the PCI bus, {known} expected"
+        yield Observation(EXTRA, NODE, Status.DEGRADED, detail, evidence, attrs=attrs)
     else:
         yield Observation(EXTRA, NODE, Status.OK)
 
 
-def _gpus(sample: Tree) -> frozenset[str]:
-    found = set()
-    for path, text in sample.files.items():
+def _gpus(sample: Tree) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the addresses of the NVIDIA GPUs, and of what may be one but could not be read."""
+    kinds: dict[str, dict[str, str]] = {}
+    for path, text in (*sample.files.items(), *dict.fromkeys(sample.errors, "").items()):
         address, _, name = path.removeprefix(_ROOT).partition("/")
-        if name != "vendor" or text.strip() != "0x10de":
-            continue
-        pci_class = sample.files.get(f"{_ROOT}{address}/class", "").strip()
-        if pci_class[:6] in ("0x0300", "0x0302"):
-            found.add(address)
-    return frozenset(found)
+        kinds.setdefault(address, {})[name] = text.strip()
+    seen: set[str] = set()
+    unread: set[str] = set()
+    for address, kind in kinds.items():
+        vendor, pci_class = kind.get("vendor", ""), kind.get("class", "")
+        if vendor in ("", "0x10de") and pci_class[:6] in ("", "0x0300", "0x0302"):
+            (seen if vendor and pci_class else unread).add(address)
+    return frozenset(seen), frozenset(unread)
 
 
 CHECK: Check[Tree, NoOptions] = Check(

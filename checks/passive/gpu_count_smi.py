@@ -10,6 +10,7 @@ from hma.model import NodeFacts, Observation, Status
 
 CODE = "GPU-COUNT-SMI"
 NODE = "node"
+_OTHER_DRIVERS = ("vfio-pci", "pci-stub")
 
 
 def observe(sample: Output, node: NodeFacts, options: NoOptions) -> Iterator[Observation]:
@@ -18,28 +19,32 @@ def observe(sample: Output, node: NodeFacts, options: NoOptions) -> Iterator[Obs
     if wanted is None:
         return
     listing = parse(sample)
+    seen = len({row.values[0] for row in listing.rows})
     none_found = any("No devices were found" in text for text in listing.texts)
-    if not (listing.rows or none_found):
-        # Not zero GPUs but no list: counting a driver that is not up as eight lost GPUs has rebooted healthy nodes elsewhere.
-        yield Observation(CODE, NODE, Status.UNKNOWN, f"nvidia-smi gave no list (exit {sample.returncode}); see nvidia_smi")
+    whole = sample.returncode == 0 and not sample.truncated and bool(seen)
+    if seen < wanted and not (whole or none_found):
+        # Not few GPUs but no list: counting a driver that is not up as eight lost GPUs has rebooted healthy nodes elsewhere.
+        detail = f"nvidia-smi gave no whole list ({seen} of {wanted}, exit {sample.returncode}); see nvidia_smi"
+        yield Observation(CODE, NODE, Status.UNKNOWN, detail)
         return
-    seen = len(listing.rows)
     attrs = (("expected", str(wanted)), ("seen", str(seen)))
     if seen >= wanted:
         yield Observation(CODE, NODE, Status.OK, attrs=attrs)
         return
     listed = {row.component for row in listing.rows}
-    absent = [f"gpu:{gpu.address.rpartition('.')[0]}" for gpu in node.gpus]
+    absent = [f"gpu:{gpu.address.rpartition('.')[0]}" for gpu in node.gpus if gpu.driver not in _OTHER_DRIVERS]
     missing = " ".join(component for component in absent if component not in listed)
     detail = f"nvidia-smi lists {seen} of {wanted} GPUs ({source})" + (f", not {missing}" if missing else "")
-    evidence = "\n".join((*listing.texts, *(row.line for row in listing.rows)))
+    evidence = "\n".join((*listing.texts, *(row.line for row in listing.rows)))[:4_000]
     yield Observation(CODE, NODE, Status.FAILED, detail, evidence, attrs=(*attrs, ("missing", missing)))
 
 
 def _wanted(node: NodeFacts) -> tuple[int | None, str]:
+    # A GPU that was handed to a virtual machine is on the bus, and no longer the driver's to list.
+    handed_over = sum(gpu.driver in _OTHER_DRIVERS for gpu in node.gpus)
     if node.expected is not None and node.expected.gpus is not None:
-        return node.expected.gpus, f"instance type {node.expected.instance_type}"
-    return (len(node.gpus), "PCI bus at start") if node.gpus else (None, "")
+        return max(0, node.expected.gpus - handed_over), f"instance type {node.expected.instance_type}"
+    return (len(node.gpus) - handed_over, "PCI bus at start") if node.gpus else (None, "")
 
 
 CHECK: Check[Output, NoOptions] = Check(

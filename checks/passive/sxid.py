@@ -47,11 +47,11 @@ CODES = frozenset(
 _SXID = re.compile(
     r"nvidia-(?P<switch>nvswitch\d{1,4}): SXid \((?:PCI:)?(?P<domain>[0-9a-fA-F]{1,8}:)?(?P<bus>[0-9a-fA-F]{2}):"
     r"(?P<device>[0-9a-fA-F]{2})(?:\.[0-7])?\): (?P<number>\d{1,6})(?:, (?P<body>.*)|\s*)",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 _CONTINUATION = re.compile(r"Severity \d|Data \{")
 _WORD = re.compile(r"(?P<word>Fatal|Non-?fatal)(?:, |\s*$)", re.IGNORECASE)
-_LINK = re.compile(r"Link (\d{1,4})\b")
+_LINK = re.compile(r"Link (\d{1,4})\b", re.ASCII)
 
 
 def observe(sample: Lines, node: NodeFacts, options: NoOptions) -> Iterator[Observation]:

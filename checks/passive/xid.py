@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -70,27 +71,34 @@ _PCI = r"(?:PCI:)?(?P<domain>[0-9a-fA-F]{1,8}:)?(?P<bus>[0-9a-fA-F]{2}):(?P<devi
 _UUID = r"(?P<uuid>GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
 
 _XID = re.compile(
-    rf"NVRM: Xid \({_PCI}(?: GPU-I:(?P<gi>\d{{1,4}}))?(?: GPU-CI:(?P<ci>\d{{1,4}}))?\): (?P<number>\d{{1,6}})(?:, (?P<body>.*)|\s*)",
-    re.DOTALL,
+    rf"NVRM: Xid \({_PCI}(?: GPU-I:(?P<gi>\d{{1,4}}))?(?: GPU-CI:(?P<ci>\d{{1,4}}))?\): "
+    r"(?P<number>\d{1,6})(?:, (?P<body>.*)|\s*)",
+    re.DOTALL | re.ASCII,
 )
-_PID = re.compile(r"pid='?(?P<pid>\d{1,10}|<unknown>)'?(?:, |\s*$)")
+_PID = re.compile(r"pid='?(?P<pid>\d{1,10}|<unknown>)'?(?:, |\s*$)", re.ASCII)
 
-_SM = re.compile(r"Exception on \(GPC (\d{1,4}), TPC (\d{1,4})(?:, SM (\d{1,4}))?\)")
-_CAUSED_BY = re.compile(r" caused by previous Xid (\d{1,6})\s*$")
-_NVLINK4 = re.compile(r"link (\d{1,4}) ?\(([0-9a-fA-Fx, ]{5,120})\)\s*$")
-_NVLINK5 = re.compile(r"([A-Z0-9_]{2,32}) +(?:Fatal|Nonfatal) +XC\d +i(\d+) +Link +(-?\d{1,4}) +\(([0-9a-fA-Fx ]{5,160})\)\s*$")
+_SM = re.compile(r"Exception on \(GPC (\d{1,4}), TPC (\d{1,4})(?:, SM (\d{1,4}))?\)", re.ASCII)
+_CAUSED_BY = re.compile(r"(?:^| )caused by previous Xid (\d{1,6})\s*$", re.ASCII)
+_NVLINK4 = re.compile(r"link (\d{1,4}) ?\(([0-9a-fA-Fx, ]{5,120})\)\s*$", re.ASCII)
+_NVLINK5 = re.compile(
+    r"\b([A-Z0-9_]{2,32}) {1,16}(?:Fatal|Nonfatal) {1,16}XC\d {1,16}i(\d{1,4}) {1,16}Link {1,16}(-?\d{1,4}) {1,16}"
+    r"\(([0-9a-fA-Fx ]{5,160})\)\s*$",
+    re.ASCII,
+)
 _RECOVERY = re.compile(r"GPU recovery action changed from .{1,80} to (?:0x([0-9a-fA-F]{1,8})\b ?)?(?:\(([^()]{1,60})\))?\s*$")
 
 _IDENTITY = re.compile(rf"NVRM: GPU at {_PCI}: {_UUID}\s*")
 _SERIAL = re.compile(r"NVRM: GPU Board Serial Number: (\w{1,32})\s*")
-_OFF_BUS = re.compile(rf"NVRM: GPU {_PCI}: GPU has fallen off the bus\b")
+_OFF_BUS = re.compile(rf"NVRM: GPU (?:at )?{_PCI}:? (?:GPU )?has fallen off the bus\b")
 _OFF_BUS_HEAD = re.compile(rf"NVRM: The NVIDIA GPU {_PCI}(?![0-9a-fA-F:.])")
-_OFF_BUS_MORE = re.compile(r"NVRM: (?:\(PCI ID: |installed in this system |fallen off the bus )")
-_OFF_BUS_TAIL = "fallen off the bus and is not responding to commands"
-_RESET = re.compile(rf"(?:NVRM: )?GPU reset executed: {_UUID}\b")
+_OFF_BUS_MORE = re.compile(r"NVRM: (?:\(PCI ID: |installed in this |system has |fallen off the bus )")
+_OFF_BUS_TAIL = "fallen off the bus"
+# Written by tools that reset a GPU, not by the driver: newer ones say whether it worked.
+_RESET = re.compile(rf"(?:NVRM: )?GPU reset executed: {_UUID}(?:, success: true)?\s*")
 _INFOROM = re.compile(rf"(?:NVRM: )?(?:WARNING: )?infoROM is corrupted at gpu {_PCI}", re.IGNORECASE)
-_SEGFAULT = re.compile(r".{1,16}\[(\d{1,10})\]: segfault at .{1,120} in (libnccl\.so[^\[\s]{0,40})", re.DOTALL)
-_PEERMEM = re.compile(r"nvidia-peermem nv_get_p2p_free_callback:\d+ ERROR detected invalid context")
+# A process name is 15 bytes, of which each may be shown as four (`\xNN`).
+_SEGFAULT = re.compile(r".{1,60}?\[(\d{1,10})\]: segfault at .{1,120} in (libnccl\.so[^\[\s]{0,40})", re.DOTALL | re.ASCII)
+_PEERMEM = re.compile(r"nvidia-peermem nv_get_p2p_free_callback:\d{1,6} ERROR detected invalid context")
 _RXDET = re.compile(r"NVRM: .{0,60}knvlink(?:UpdatePostRxDetectLinkMask|DiscoverPostRxDetLinks)")
 
 
@@ -171,7 +179,7 @@ def _parse(text: str) -> _Line | None:
     found = _XID.fullmatch(text)
     if found is None:
         return None
-    message, pid, process = (found["body"] or "").strip(), "", ""
+    message, pid, process = found["body"] or "", "", ""
     by = _PID.match(message)
     if by is not None:
         pid, message = by["pid"], message[by.end() :]
@@ -262,27 +270,28 @@ def _identity(lines: tuple[KernelLine, ...]) -> tuple[Observation, int]:
 
 
 def _off_the_bus_at_length(lines: tuple[KernelLine, ...]) -> tuple[Observation | None, int]:
-    """Read the message that the driver spreads over several lines (`The NVIDIA GPU … / … / fallen off the bus …`)."""
+    """Read the message of several lines (`The NVIDIA GPU … / … / fallen off the bus …`), which may be one record or several."""
     used = 1
     while used < len(lines) and _OFF_BUS_MORE.match(lines[used].text):
         used += 1
-    text = " ".join(line.text for line in lines[:used])
+    text = "\n".join(line.text for line in lines[:used])
     if _OFF_BUS_TAIL not in text:
         return None, 1
     head = _OFF_BUS_HEAD.match(text)
     # The first line may have come in an earlier batch: which GPU it was is lost then, that one is gone is not.
     component = _component(head) if head else "gpu:unknown"
-    return _observation(lines[0], "XID-79", component, detail=_OFF_BUS_TAIL, evidence=text, attrs=_NO_XID), used
+    return replace(_observation(lines[0], "XID-79", component, detail=_GONE, attrs=_NO_XID), evidence=text), used
 
 
+_GONE = "GPU has fallen off the bus"
 _NO_XID: Attrs = (("xid", "79"), ("form", "no-xid"))
 
 
 def _other(line: KernelLine) -> Observation | None:
     text = line.text
     if found := _OFF_BUS.match(text):
-        return _observation(line, "XID-79", _component(found), detail="GPU has fallen off the bus", attrs=_NO_XID)
-    if found := _RESET.match(text):
+        return _observation(line, "XID-79", _component(found), detail=_GONE, attrs=_NO_XID)
+    if found := _RESET.fullmatch(text):
         uuid = _uuid(found)
         return _observation(line, "GPU-RESET", f"gpu:{uuid}", detail="GPU reset executed", attrs=(("uuid", uuid),))
     if found := _INFOROM.match(text):
@@ -301,8 +310,8 @@ def _other(line: KernelLine) -> Observation | None:
 
 
 def _observation(
-    line: KernelLine, code: str, component: str, *, detail: str, evidence: str = "", unit: str = "",
-    actor: str = "", cause: str = "", attrs: Attrs = (),
+    line: KernelLine, code: str, component: str, *, detail: str,
+    unit: str = "", actor: str = "", cause: str = "", attrs: Attrs = (),
 ) -> Observation:  # fmt: skip
     status = Status.OK if code in _FINE else Status.FAILED if code in _FAILED else Status.DEGRADED
     return Observation(
@@ -310,7 +319,7 @@ def _observation(
         component=component,
         status=status,
         detail=detail,
-        evidence=evidence or line.text,
+        evidence=line.text,
         at=line.at,
         unit=unit,
         actor=actor,
