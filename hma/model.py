@@ -111,7 +111,11 @@ class Occurrence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with one component, from first sight to its end."""
+    """One thing wrong with one component, from first sight to its end.
+
+    All its times count on one boot's clock; a fault that outlives a boot has them moved to the new one. `boots` names the first
+    and the last boot on which it was seen, `told` the changes that have become a record (each is told once).
+    """
 
     id: str
     code: str
@@ -133,6 +137,8 @@ class Fault:
     confirmed_by: tuple[str, ...] = ()
     action: Action = Action.NONE
     ended_because: str = ""
+    boots: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     @property
     def key(self) -> FaultKey:
@@ -155,8 +161,8 @@ class Reason:
 class Verdict:
     """What the node is worth now: may work be placed on it, and what would cure it.
 
-    `when` is `now` or `idle` (the cure can wait until work has left); `awaiting` names confirmations still out and until
-    when (boottime seconds); `blind` the checks that could not look for long.
+    `when` is `now` or `idle` (the cure can wait until work has left); `awaiting` names what is still out (a confirmation,
+    a look after a reboot); `blind` the checks that could not look for long.
     """
 
     health: Status
@@ -245,7 +251,11 @@ NEURON_DEVICE_IDS = frozenset({"7064", "7065", "7066", "7067", "7164", "7264", "
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A fault that ended, as later decisions need it ("did the same component fail before the reboot?")."""
+    """A fault that ended, as later decisions need it ("did the same component fail before the reboot?").
+
+    `boot_id` is the boot on which it was last seen. `first_mono` and `last_mono` are its first and last sight, on the clock of
+    the boot on which it ended. `consequence` = another fault explained it to the end.
+    """
 
     fault_id: str
     code: str
@@ -255,6 +265,9 @@ class Past:
     ended_utc: float
     ended_because: str
     action: Action
+    first_mono: float = 0.0
+    last_mono: float = 0.0
+    consequence: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 Rules of this file:
 - Pure: (faults, reports, catalogue, now) in, (faults, ended) out.
 - `unknown` raises nothing and ends nothing, except rows with `raised_by: unknown`, which exist to report blindness.
-- An event (a kernel line) carries its own time; one whose quiet time is already over is history, not news.
+- An event (a kernel line) carries its own time, and is judged at that time: when the agent reads it, and whether it reads it
+  twice, makes no difference. One whose quiet time is already over is history, not news.
+- What time alone does, and when, stands in `_pending_due` and `_end_due` only: `next_due` names the instants, `let_pass` obeys.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from hma.catalogue import Catalogue, Policy
+from hma.catalogue import Catalogue, End, Policy
+from hma.engine.occurrences import added, covered, often_enough
 from hma.engine.transitions import TABLE, Signal
-from hma.model import Fault, FaultKey, FaultState, Instant, Observation, Occurrence, Report, Status
+from hma.model import Fault, FaultKey, FaultState, Instant, Observation, Occurrence, Past, Report, Status
 
-KEPT_OCCURRENCES = 64
+WHOLE_NODE = ("node", "host")
 
 
 class Correlated(NamedTuple):
@@ -27,16 +30,28 @@ class Correlated(NamedTuple):
     ended: tuple[Fault, ...]
 
 
-def correlate(faults: Mapping[FaultKey, Fault], reports: Iterable[Report], catalogue: Catalogue, now: Instant) -> Correlated:
-    """Return the live faults and the ended ones after `reports`, at `now`."""
-    work = _Work(dict(faults), catalogue, now)
+def correlate(
+    faults: Mapping[FaultKey, Fault],
+    reports: Iterable[Report],
+    catalogue: Catalogue,
+    now: Instant,
+    history: Iterable[Past] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> Correlated:
+    """Return the live faults and the ended ones after `reports`, at `now`.
+
+    `history` tells which events have been lived through; `aliases`, which components of live faults have a better name.
+    """
+    work = _Work(dict(faults), catalogue, now, history)
     for fault in faults.values():
         if fault.last_seen.boot_id != now.boot_id:
             work.carry_over_boot(fault)
-    for report in reports:
-        work.take(report)
     for fault in tuple(work.live.values()):
-        work.let_time_pass(fault)
+        if aliases and fault.component in aliases:
+            work.rename(fault, aliases[fault.component])
+    work.take(tuple(reports))
+    for fault in tuple(work.live.values()):
+        work.let_pass(fault.key, now.mono)
     return Correlated(work.live, tuple(work.ended))
 
 
@@ -51,147 +66,225 @@ def overlap(one: Fault, other: Fault, within_s: float) -> bool:
     return one.first_seen.mono <= other.last_seen.mono + within_s and other.first_seen.mono <= one.last_seen.mono + within_s
 
 
+def confirmable_until(fault: Fault, within_s: float) -> float:
+    """Return the boottime second up to which a second source is waited for: from when the fault began to count, not from its
+    event, which may have been read late."""
+    return fault.changed.mono + within_s
+
+
 def _deadlines(fault: Fault, policy: Policy) -> Iterable[float]:
     if fault.state is FaultState.PENDING:
-        yield fault.first_seen.mono + policy.hold_s
-        if policy.times:
-            yield fault.last_seen.mono + policy.times.within_s
+        yield _pending_due(fault, policy)[1]
     for end in policy.ends:
-        if end.kind == "quiet":
-            yield fault.last_seen.mono + end.for_s
-        if end.kind == "ok" and fault.ok_since is not None:
-            yield fault.ok_since + end.for_s
-    if policy.confirm and fault.state is FaultState.ACTIVE:
-        yield fault.changed.mono + policy.confirm.within_s
+        due = _end_due(fault, end)
+        if due is not None:
+            yield due
+    confirm, counts = policy.confirm, fault.state is FaultState.ACTIVE and not fault.inhibited_by
+    if confirm is not None and counts and len(fault.confirmed_by) < confirm.count:
+        yield confirmable_until(fault, confirm.within_s)
+
+
+def _pending_due(fault: Fault, policy: Policy) -> tuple[Signal, float]:
+    if policy.times is None or often_enough(fault.occurrences, policy.times):
+        return Signal.DUE, fault.first_seen.mono + policy.hold_s
+    return Signal.LAPSED, fault.last_seen.mono + policy.times.within_s
+
+
+def _end_due(fault: Fault, end: End) -> float | None:
+    if end.kind == "quiet":
+        return fault.last_seen.mono + end.for_s
+    if end.kind == "ok" and fault.ok_since is not None:
+        return fault.ok_since + end.for_s
+    return None
+
+
+class _Seen(NamedTuple):
+    """One observation of one check, with its moment."""
+
+    at: Instant
+    check: str
+    observation: Observation
 
 
 class _Work:
     """The faults while they are being moved; lives for one call of `correlate`."""
 
-    def __init__(self, live: dict[FaultKey, Fault], catalogue: Catalogue, now: Instant) -> None:
+    def __init__(self, live: dict[FaultKey, Fault], catalogue: Catalogue, now: Instant, history: Iterable[Past]) -> None:
         self.live = live
         self.catalogue = catalogue
         self.now = now
+        self.history = history
         self.ended: list[Fault] = []
+        self._enders = {end.code for fault in live.values() for end in catalogue[fault.code].ends}
 
     def carry_over_boot(self, fault: Fault) -> None:
-        """End what a new boot ends; put the times of the rest on this boot's clock, by the distance in UTC."""
-        if any(end.kind == "boot" for end in self.catalogue[fault.code].ends):
+        """End what a new boot ends; put the times of the rest on this boot's clock, once, by the distance in UTC."""
+        policy = self.catalogue[fault.code]
+        # A hold that a reboot interrupts was not held, and a consequence has no life of its own: if real, both show again.
+        on_its_own = policy.times is not None if fault.state is FaultState.PENDING else not fault.inhibited_by
+        if not on_its_own or any(end.kind == "boot" for end in policy.ends):
             self._move(fault, Signal.BOOT, "the node has a new boot id")
             return
-        shift = self._on_this_boot(fault.last_seen) - fault.last_seen.mono
+        shift = self.now.mono - max(0.0, self.now.utc - fault.last_seen.utc) - fault.last_seen.mono
+
+        def here(then: Instant) -> Instant:
+            return Instant(then.mono + shift, then.utc, self.now.boot_id)
+
         self.live[fault.key] = replace(
             fault,
-            first_seen=fault.first_seen._replace(mono=fault.first_seen.mono + shift),
-            # Its boot id stays the old one until it is seen again: "still failing after a reboot" is told by that.
-            last_seen=fault.last_seen._replace(mono=fault.last_seen.mono + shift),
-            changed=fault.changed._replace(mono=fault.changed.mono + shift),
+            first_seen=here(fault.first_seen),
+            last_seen=here(fault.last_seen),
+            changed=here(fault.changed),
             ok_since=None,
             occurrences=tuple(o._replace(at=o.at + shift) for o in fault.occurrences),
         )
 
-    def take(self, report: Report) -> None:
-        """Apply one run of one check."""
-        named: set[FaultKey] = set()
-        for observation in report.observations:
-            if observation.code not in self.catalogue:
-                continue
-            named.add(FaultKey(observation.code, observation.component))
-            self._observe(report.check, observation)
-        if report.complete:
-            for fault in tuple(self.live.values()):
-                if fault.check == report.check and fault.key not in named:
-                    self._fine(fault)
+    def rename(self, fault: Fault, component: str) -> None:
+        """Give a fault the better name of its component; where that one has the same fault, one of the two is enough."""
+        if FaultKey(fault.code, component) in self.live:
+            self._move(fault, Signal.SAME, f"the same as on {component}, which is another name of it")
+            return
+        del self.live[fault.key]
+        renamed = replace(fault, component=component)
+        self.live[renamed.key] = renamed
 
-    def let_time_pass(self, fault: Fault) -> None:
-        """Apply what the clock alone decides."""
+    def take(self, reports: tuple[Report, ...]) -> None:
+        """Apply the observations in the order of their times, then what complete reports leave out."""
+        seen = [
+            _Seen(self._moment(observation), report.check, observation)
+            for report in reports
+            for observation in report.observations
+            if observation.code in self.catalogue
+        ]
+        for one in sorted(seen, key=lambda s: s.at.mono):
+            self._observe(one)
+        for report in reports:
+            if report.complete:
+                self._complete(report)
+
+    def let_pass(self, key: FaultKey, until: float) -> None:
+        """Apply what the clock alone decides up to the boottime second `until`."""
+        fault = self.live.get(key)
+        if fault is None:
+            return
         policy = self.catalogue[fault.code]
         if fault.state is FaultState.PENDING:
-            self._pass_pending(fault, policy)
-        current = self.live.get(fault.key)
-        if current is None:
-            return
+            signal, due = _pending_due(fault, policy)
+            if due <= until:
+                self._move(fault, signal, "")
+                fault = self.live.get(key)
+                if fault is None:
+                    return
         for end in policy.ends:
-            if end.kind == "quiet" and self.now.mono - current.last_seen.mono >= end.for_s:
-                self._move(current, Signal.QUIET, f"not seen for {end.for_s:g} s")
-                return
-            if end.kind == "ok" and current.ok_since is not None and self.now.mono - current.ok_since >= end.for_s:
-                self._move(current, Signal.FINE, "seen fine" + (f" for {end.for_s:g} s" if end.for_s else ""))
+            ended = _end_due(fault, end)
+            if ended is not None and ended <= until:
+                self._move(fault, *_words(end))
                 return
 
-    def _pass_pending(self, fault: Fault, policy: Policy) -> None:
-        if _often_enough(fault, policy, self.now) and self.now.mono - fault.first_seen.mono >= policy.hold_s:
-            self._move(fault, Signal.DUE, "")
-        elif policy.times and self.now.mono - fault.last_seen.mono > policy.times.within_s:
-            self._move(fault, Signal.LAPSED, "")
-
-    def _observe(self, check: str, observation: Observation) -> None:
-        if observation.status is Status.UNKNOWN and self.catalogue[observation.code].raised_by != "unknown":
-            return
-        for fault in tuple(self.live.values()):
-            if fault.component == observation.component and self._ended_by(fault, observation.code):
-                self._move(fault, Signal.BY, f"{observation.code}: {observation.detail}".rstrip(": "))
-        if observation.status is Status.OK:
-            known = self.live.get(FaultKey(observation.code, observation.component))
-            if known is not None:
-                self._fine(known)
-            return
+    def _observe(self, seen: _Seen) -> None:
+        observation = seen.observation
+        if observation.status is not Status.UNKNOWN and observation.code in self._enders:
+            self._end_by(seen)
         for code in (observation.code, *self.catalogue.counted.get(observation.code, ())):
-            self._seen(check, code, observation)
+            key = FaultKey(code, observation.component)
+            if observation.at is not None:
+                self.let_pass(key, seen.at.mono)
+            if observation.status is Status.OK:
+                self._fine(key, seen.at.mono)
+            elif _raises(observation, self.catalogue[code]):
+                self._see(key, seen)
 
-    def _ended_by(self, fault: Fault, code: str) -> bool:
-        return any(end.kind == "by" and end.code == code for end in self.catalogue[fault.code].ends)
-
-    def _seen(self, check: str, code: str, observation: Observation) -> None:
-        policy = self.catalogue[code]
-        seen = self._moment(observation)
-        if policy.raised_by == "never" or self._already_over(policy, seen):
+    def _complete(self, report: Report) -> None:
+        grey = {o.component for o in report.observations if o.status is Status.UNKNOWN}
+        if any(component in WHOLE_NODE or component.startswith("check:") for component in grey):
             return
-        known = self.live.get(FaultKey(code, observation.component))
-        occurrence = Occurrence(seen.mono, observation.unit, observation.actor)
+        named = {
+            FaultKey(code, o.component)
+            for o in report.observations
+            for code in (o.code, *self.catalogue.counted.get(o.code, ()))
+        }
+        for key, fault in tuple(self.live.items()):
+            if fault.check == report.check and key not in named and fault.component not in grey:
+                self._fine(key, self.now.mono)
+
+    def _end_by(self, seen: _Seen) -> None:
+        code, component, detail = seen.observation.code, seen.observation.component, seen.observation.detail
+        for fault in tuple(self.live.values()):
+            ends = any(end.kind == "by" and end.code == code for end in self.catalogue[fault.code].ends)
+            if not ends or fault.component != component:
+                continue
+            self.let_pass(fault.key, seen.at.mono)
+            current = self.live.get(fault.key)
+            # Read again after a crash, the word that ended an earlier fault must not end the one that came after it.
+            if current is not None and seen.at.mono >= current.last_seen.mono:
+                self._move(current, Signal.BY, f"{code}: {detail}".rstrip(": "))
+
+    def _see(self, key: FaultKey, seen: _Seen) -> None:
+        policy, observation = self.catalogue[key.code], seen.observation
+        if self._already_over(policy, seen.at):
+            return
+        known = self.live.get(key)
+        occurrence = Occurrence(seen.at.mono, observation.unit, observation.actor)
+        if observation.at is not None and self._counted(key, known, occurrence):
+            return
         if known is None:
-            self._raise(check, code, observation, seen, occurrence)
-            return
-        latest = seen if seen.mono >= known.last_seen.mono or known.last_seen.boot_id != seen.boot_id else known.last_seen
-        self.live[known.key] = replace(
-            known,
-            status=observation.status,
-            last_seen=latest,
-            count=known.count + 1,
-            occurrences=_kept((*known.occurrences, occurrence), policy),
-            ok_since=None,
-            inhibited_by="",
-            detail=observation.detail or known.detail,
-        )
+            self._raise(key, seen, occurrence)
+        else:
+            self._see_again(known, seen, occurrence, policy)
+        # Active at once where the row asks for nothing more: what ends it may stand in the same report.
+        self.let_pass(key, seen.at.mono)
 
-    def _raise(self, check: str, code: str, observation: Observation, seen: Instant, occurrence: Occurrence) -> None:
-        move = TABLE[(None, Signal.SEEN)]
-        assert move.to is not None
-        fault = Fault(
-            id=_fault_id(code, observation.component, seen),
-            code=code,
-            component=observation.component,
-            check=check,
-            state=move.to,
+    def _raise(self, key: FaultKey, seen: _Seen, occurrence: Occurrence) -> None:
+        observation = seen.observation
+        state = TABLE[(None, Signal.SEEN)].to
+        assert state is not None
+        self.live[key] = Fault(
+            id=_fault_id(key, self.now.boot_id, seen.at.mono if observation.at is None else observation.at),
+            code=key.code,
+            component=key.component,
+            check=seen.check,
+            state=state,
             status=observation.status,
-            first_seen=seen,
-            last_seen=seen,
+            first_seen=seen.at,
+            last_seen=seen.at,
             changed=self.now,
             detail=observation.detail,
             evidence=observation.evidence,
             attrs=observation.attrs,
             cause=observation.cause,
             occurrences=(occurrence,),
+            boots=(self.now.boot_id,),
         )
-        self.live[fault.key] = fault
+        self._enders |= {end.code for end in self.catalogue[key.code].ends}
 
-    def _fine(self, fault: Fault) -> None:
-        ends = [end for end in self.catalogue[fault.code].ends if end.kind == "ok"]
-        if fault.state is FaultState.PENDING and (ends or self.catalogue[fault.code].hold_s):
-            self._move(fault, Signal.FINE, "")
+    def _see_again(self, known: Fault, seen: _Seen, occurrence: Occurrence, policy: Policy) -> None:
+        observation, boot = seen.observation, self.now.boot_id
+        newest = seen.at.mono >= known.last_seen.mono
+        self.live[known.key] = replace(
+            known,
+            status=observation.status if newest else known.status,
+            last_seen=seen.at if newest else known.last_seen,
+            count=known.count + 1,
+            occurrences=added(known.occurrences, occurrence, policy.times),
+            ok_since=None if newest else known.ok_since,
+            inhibited_by="" if newest else known.inhibited_by,
+            detail=observation.detail if newest and observation.detail else known.detail,
+            cause=observation.cause or known.cause,
+            boots=known.boots if boot in known.boots[-1:] else (*known.boots[:1], boot),
+        )
+
+    def _fine(self, key: FaultKey, at: float) -> None:
+        fault = self.live.get(key)
+        if fault is None or at < fault.last_seen.mono:
             return
-        if ends and fault.ok_since is None:
-            self.live[fault.key] = replace(fault, ok_since=self.now.mono)
+        policy = self.catalogue[fault.code]
+        if fault.state is FaultState.PENDING:
+            # A repetition is made of sightings with fine looks between them: only its own time forgets it.
+            if policy.times is None:
+                self._move(fault, Signal.FINE, "")
+            return
+        if fault.ok_since is None and any(end.kind == "ok" for end in policy.ends):
+            self.live[key] = replace(fault, ok_since=at)
 
     def _move(self, fault: Fault, signal: Signal, because: str) -> None:
         move = TABLE.get((fault.state, signal))
@@ -208,41 +301,40 @@ class _Work:
     def _moment(self, observation: Observation) -> Instant:
         if observation.at is None:
             return self.now
-        return Instant(observation.at, self.now.utc - (self.now.mono - observation.at), self.now.boot_id)
+        # The kernel stamps its log with another clock than ours; the two drift apart, and nothing happens in the future.
+        at = min(observation.at, self.now.mono)
+        return Instant(at, self.now.utc - (self.now.mono - at), self.now.boot_id)
 
     def _already_over(self, policy: Policy, seen: Instant) -> bool:
-        quiets = [end.for_s for end in policy.ends if end.kind == "quiet"]
-        return bool(quiets) and self.now.mono - seen.mono >= min(quiets)
+        return any(end.kind == "quiet" and seen.mono + end.for_s <= self.now.mono for end in policy.ends)
 
-    def _on_this_boot(self, then: Instant) -> float:
-        return self.now.mono - max(0.0, self.now.utc - then.utc)
+    def _counted(self, key: FaultKey, known: Fault | None, event: Occurrence) -> bool:
+        """Return whether an event has been through here before: the log is read again from the cursor after a crash."""
+        times = self.catalogue[key.code].times
+        if known is not None and event.at >= known.first_seen.mono:
+            return covered(known.occurrences, event, times)
+        # A repetition that was forgotten leaves no past; what belonged to it is too old for the one that began since.
+        if known is not None and times is not None and event.at + times.within_s <= known.first_seen.mono:
+            return True
+        return any(
+            (past.code, past.component, past.boot_id) == (*key, self.now.boot_id) and event.at <= past.last_mono
+            for past in self.history
+        )
 
 
-def _fault_id(code: str, component: str, seen: Instant) -> str:
+def _raises(observation: Observation, policy: Policy) -> bool:
+    if observation.status is Status.UNKNOWN:
+        return policy.raised_by == "unknown"
+    return policy.raised_by == "failed"
+
+
+def _words(end: End) -> tuple[Signal, str]:
+    if end.kind == "quiet":
+        return Signal.QUIET, f"not seen for {end.for_s:g} s"
+    return Signal.FINE, "seen fine" + (f" for {end.for_s:g} s" if end.for_s else "")
+
+
+def _fault_id(key: FaultKey, boot_id: str, at: float) -> str:
     # The same line read again after a crash must give the same fault, so that nothing downstream counts it twice.
-    text = f"{code}|{component}|{seen.boot_id}|{seen.mono:.3f}"
+    text = f"{key.code}|{key.component}|{boot_id}|{at:.6f}"
     return hashlib.blake2s(text.encode(), digest_size=6).hexdigest()
-
-
-def _kept(occurrences: tuple[Occurrence, ...], policy: Policy) -> tuple[Occurrence, ...]:
-    times = policy.times
-    if times is None:
-        return occurrences[-1:]
-    if times.same_unit or times.distinct_actors:
-        last_of_each = {(o.unit, o.actor): o for o in occurrences}
-        return tuple(sorted(last_of_each.values()))[-max(KEPT_OCCURRENCES, times.count) :]
-    return occurrences[-times.count :]
-
-
-def _often_enough(fault: Fault, policy: Policy, now: Instant) -> bool:
-    times = policy.times
-    if times is None:
-        return True
-    recent = [o for o in fault.occurrences if now.mono - o.at <= times.within_s]
-    groups: dict[str, set[object]] = {}
-    for number, occurrence in enumerate(recent):
-        if (times.same_unit and not occurrence.unit) or (times.distinct_actors and not occurrence.actor):
-            continue
-        group = occurrence.unit if times.same_unit else ""
-        groups.setdefault(group, set()).add(occurrence.actor if times.distinct_actors else number)
-    return any(len(group) >= times.count for group in groups.values())

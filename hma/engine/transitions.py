@@ -23,6 +23,7 @@ class Signal(enum.StrEnum):
     QUIET = "quiet"
     BY = "by"
     BOOT = "boot"
+    SAME = "same"
 
 
 class Move(NamedTuple):
@@ -38,16 +39,28 @@ MOVES: tuple[Move, ...] = (
     Move(None, Signal.SEEN, FaultState.PENDING, "first failed or degraded observation of this code on this component"),
     Move(FaultState.PENDING, Signal.SEEN, FaultState.PENDING, "seen again: counted"),
     Move(FaultState.PENDING, Signal.DUE, FaultState.ACTIVE, "held long enough and seen often enough"),
-    Move(FaultState.PENDING, Signal.FINE, None, "seen fine before it held: forgotten"),
+    Move(FaultState.PENDING, Signal.FINE, None, "seen fine before it held: forgotten (where the row only asks it to hold)"),
     Move(FaultState.PENDING, Signal.LAPSED, None, "not seen often enough within the row's time: forgotten"),
     Move(FaultState.PENDING, Signal.QUIET, None, "quiet before it counted: forgotten"),
     Move(FaultState.PENDING, Signal.BY, None, "ended by the device's own word before it counted: forgotten"),
-    Move(FaultState.PENDING, Signal.BOOT, None, "new boot before it counted: forgotten"),
-    Move(FaultState.ACTIVE, Signal.SEEN, FaultState.ACTIVE, "seen again: counted, its times of fine and quiet start anew"),
+    Move(
+        FaultState.PENDING,
+        Signal.BOOT,
+        None,
+        "new boot before it counted: forgotten (unless the row counts repetitions that outlive a boot)",
+    ),
+    Move(FaultState.PENDING, Signal.SAME, None, "its component is another name of one that has this fault: forgotten"),
+    Move(FaultState.ACTIVE, Signal.SEEN, FaultState.ACTIVE, "seen again: counted; its fine and quiet times start anew"),
     Move(FaultState.ACTIVE, Signal.FINE, FaultState.RESOLVED, "seen fine for as long as the row asks"),
     Move(FaultState.ACTIVE, Signal.QUIET, FaultState.RESOLVED, "not seen for the row's quiet time"),
     Move(FaultState.ACTIVE, Signal.BY, FaultState.RESOLVED, "ended by the observation that the row names"),
-    Move(FaultState.ACTIVE, Signal.BOOT, FaultState.RESOLVED, "the node has a new boot id"),
+    Move(
+        FaultState.ACTIVE,
+        Signal.BOOT,
+        FaultState.RESOLVED,
+        "the node has a new boot id, which cures it or the fault that caused it",
+    ),
+    Move(FaultState.ACTIVE, Signal.SAME, FaultState.RESOLVED, "its component is another name of one that has this fault"),
 )
 
 TABLE: dict[tuple[FaultState | None, Signal], Move] = {(move.start, move.signal): move for move in MOVES}
