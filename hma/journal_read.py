@@ -9,29 +9,33 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hma.codec import CodecError, decode
 from hma.journal_copy import MAX_HISTORY, Copy, CopyError, read_copy
-from hma.journal_records import Cursor, Event, JournalError
-from hma.model import Fault, Past, Verdict
+from hma.journal_records import Cursor, Event, JournalError, Snapshot
+from hma.model import Action, Fault, Past, State, Status, Verdict
 
 T = TypeVar("T")
 Value = str | int | float
 
 SCHEMA = 1
+LOAD_EVENTS = 1000
 DDL = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE cursors(name TEXT PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE faults(code TEXT, component TEXT, body TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY(code, component)) WITHOUT ROWID;
-CREATE TABLE history(fault_id TEXT PRIMARY KEY, ended_utc REAL NOT NULL, body TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE faults(code TEXT, component TEXT, body TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY(code, component))
+  WITHOUT ROWID;
+CREATE TABLE history(fault_id TEXT PRIMARY KEY, ended_utc REAL NOT NULL, body TEXT NOT NULL, crc INTEGER NOT NULL)
+  WITHOUT ROWID;
 CREATE TABLE verdict(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE aliases(name TEXT PRIMARY KEY, component TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE events(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, utc REAL NOT NULL, kind TEXT NOT NULL,
@@ -47,7 +51,7 @@ _ENVIRONMENT = frozenset({3, 5, 6, 7, 8, 10, 13, 14, 15, 23})
 """Primary SQLite result codes that speak of the surroundings, not of the file's content: PERM BUSY LOCKED NOMEM READONLY IOERR
 FULL CANTOPEN PROTOCOL AUTH (sqlite.org/rescode.html)."""
 _SHORT_READ = 522
-UNSOUND = (sqlite3.Error, CodecError, ValueError, TypeError, LookupError)
+UNSOUND = (sqlite3.Error, CodecError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
 """What reading a damaged database may raise."""
 
 
@@ -77,7 +81,11 @@ def explained(directory: Path, err: Exception) -> JournalError:
         return JournalError(f"{where} cannot be used: {gone.strerror}; mend: create it, or set another state_dir")
     if stat.f_flag & os.ST_RDONLY:
         return JournalError(f"{where} is read-only: {err}; mend: remount it writable, or set another state_dir")
-    if code == sqlite3.SQLITE_FULL or (isinstance(err, OSError) and err.errno in _NO_SPACE) or not (stat.f_bavail and stat.f_favail):
+    if (
+        code == sqlite3.SQLITE_FULL
+        or (isinstance(err, OSError) and err.errno in _NO_SPACE)
+        or not (stat.f_bavail and stat.f_favail)
+    ):
         size = f"{stat.f_bavail * stat.f_frsize} of {stat.f_blocks * stat.f_frsize} bytes free"
         return JournalError(f"{where} is full: {err} ({size}); mend: free space there, or set another state_dir")
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -93,7 +101,10 @@ _NO_SPACE = frozenset({28, 122})  # ENOSPC, EDQUOT
 def connect(path: Path, query: str) -> sqlite3.Connection:
     """Open the database file with the options `query` of a SQLite URI."""
     name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return sqlite3.connect(f"file:{name}?{query}", uri=True, isolation_level=None, timeout=2.0)
+    db = sqlite3.connect(f"file:{name}?{query}", uri=True, isolation_level=None, timeout=2.0)
+    # A damaged byte is a wrong checksum of its row, not the end of the whole query.
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return db
 
 
 class JournalReader:
@@ -102,7 +113,7 @@ class JournalReader:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
         self.notes: tuple[str, ...] = ()
-        self.damaged_events: tuple[str, ...] = ()
+        self.damaged_events: dict[int, str] = {}
         self._db = db
 
     def close(self) -> None:
@@ -158,10 +169,7 @@ class JournalReader:
     def truth(self) -> Copy:
         """Return all that is true now: the newer of database and copy."""
         stored = self._reading(self.stored)
-        try:
-            copy = read_copy(self.path.parent)
-        except (CopyError, OSError):
-            return stored
+        copy = _last_copy(self.path.parent)
         return copy if copy is not None and copy.generation > stored.generation else stored
 
     def stored(self, history: int = -1) -> Copy:
@@ -183,6 +191,12 @@ class JournalReader:
             )
         finally:
             self._db.execute("COMMIT")
+
+    def snapshot(self, truth: Copy) -> Snapshot:
+        """Return `truth`, the oldest unsent events and the notes, as a start needs them."""
+        events = self.unemitted(limit=LOAD_EVENTS)
+        left = self.count_unemitted() - len(events)
+        return Snapshot(state_of(truth), truth.cursors, events, left, truth.identity, self.notes)
 
     def for_copy(self) -> Copy:
         """Return what belongs into the copy: all, but no more than the newest `MAX_HISTORY` pasts."""
@@ -220,12 +234,13 @@ class JournalReader:
         return decode(type_, json.loads(body))
 
     def _events(self, rest: str, args: Sequence[Value]) -> tuple[Event, ...]:
-        sql = f"SELECT {EVENT_COLUMNS}, crc FROM events {rest}"  # noqa: S608 (columns and conditions of ours)
-        good, bad = [], []
-        for *row, crc in self._reading(lambda: self._db.execute(sql, args).fetchall()):
-            (good if crc == checksum(row) else bad).append(Event(*row))
-        if bad:
-            self.damaged_events = tuple(dict.fromkeys((*self.damaged_events, *(event.id for event in bad))))
+        sql = f"SELECT seq, {EVENT_COLUMNS}, crc FROM events {rest}"  # noqa: S608 (columns and conditions of ours)
+        good = []
+        for seq, *row, crc in self._reading(lambda: self._db.execute(sql, args).fetchall()):
+            if crc == checksum(row):
+                good.append(Event(*row))
+            else:
+                self.damaged_events[seq] = str(row[0])
         return tuple(good)
 
     def _reading(self, read: Callable[[], T]) -> T:
@@ -245,12 +260,16 @@ def open_readonly(path: Path) -> JournalReader:
     There SQLite may be unable to share memory with a writer; then the file is read as it is, `notes` says what that leaves out.
     """
     if not path.exists():
-        raise JournalError(f"no journal at {path}: no agent has run with this state directory; mend: start it, or name its state_dir")
+        raise JournalError(
+            f"no journal at {path}: no agent has run with this state directory; mend: start it, or name its state_dir"
+        )
     try:
         return _checked(JournalReader(path, connect(path, "mode=ro")))
     except sqlite3.Error as err:
         if not is_environment(err):
-            raise JournalError(f"{path} is damaged: {err}; mend: restart the agent, it starts a new journal from its copy") from err
+            raise JournalError(
+                f"{path} is damaged: {err}; mend: restart the agent, it starts a new journal from its copy"
+            ) from err
     try:
         reader = _checked(JournalReader(path, connect(path, "mode=ro&immutable=1")))
     except sqlite3.Error as err:
@@ -266,7 +285,9 @@ def _checked(reader: JournalReader) -> JournalReader:
         schema = reader.meta("schema")
     except DamagedError as err:
         reader.close()
-        raise JournalError(f"{reader.path} is damaged: {err}; mend: restart the agent, it starts a new journal from its copy") from err
+        raise JournalError(
+            f"{reader.path} is damaged: {err}; mend: restart the agent, it starts a new journal from its copy"
+        ) from err
     except sqlite3.Error:
         reader.close()
         raise
@@ -276,6 +297,61 @@ def _checked(reader: JournalReader) -> JournalReader:
     return reader
 
 
-def without_tail(copy: Copy, generation: int) -> Copy:
-    """Return `copy` as the content of a database whose own last state was `generation`."""
-    return replace(copy, generation=max(copy.generation, generation))
+def state_of(truth: Copy) -> State | None:
+    """Return the engine's state, None where nothing was recorded; faults without a verdict make an unknown one, never `ok`."""
+    verdict = truth.verdict
+    if verdict is None and truth.faults:
+        since = max((fault.changed for fault in truth.faults), key=lambda at: at.utc)
+        verdict = Verdict(Status.UNKNOWN, schedulable=False, action=Action.NONE, when="now", since=since)
+    if verdict is None:
+        return None
+    return State(verdict, {fault.key: fault for fault in truth.faults}, truth.history, truth.aliases)
+
+
+def last_known(path: Path) -> Snapshot:
+    """Return what a journal that cannot be opened for writing still tells; raise `JournalError` if that cannot be said.
+
+    Where no journal is, nothing was recorded. Where one is and cannot be read, the copy speaks for it, with a note.
+    """
+    copy = _last_copy(path.parent)
+    try:
+        there = _exists(path)
+        if there:
+            reader = open_readonly(path)
+            with contextlib.closing(reader):
+                return reader.snapshot(reader.truth())
+    except OSError as err:
+        raise explained(path.parent, err) from err
+    except JournalError as err:
+        if copy is None:
+            raise
+        note = str(err)
+    else:
+        note = f"{path} is gone, and all events recorded before with it"
+    if copy is None:
+        return Snapshot(None)
+    return Snapshot(state_of(copy), copy.cursors, identity=copy.identity, notes=(f"{note}; {started_from(copy)}",))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _last_copy(directory: Path) -> Copy | None:
+    try:
+        return read_copy(directory)
+    except (CopyError, OSError):
+        return None
+
+
+def started_from(copy: Copy | None) -> str:
+    """Return the part of a note that says what the content of a lost database was replaced with."""
+    if copy is None:
+        return "there is no usable copy either: live faults, history, verdict and cursors are lost, what is true now is unknown"
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(copy.utc))
+    cut = f", history before the last {len(copy.history)} pasts is lost" if copy.history_cut else ""
+    return f"live faults ({len(copy.faults)}), history, verdict and cursors are those of the copy of {at}{cut}"

@@ -114,8 +114,8 @@ class Pending:
     def add(self, commit: Commit) -> None:
         """Merge `commit` as the newest."""
         if commit.full:
-            self._clear_state()
-            self._full = True
+            # Cursors, pasts, verdict and identity are only ever replaced, by a whole state too.
+            self._faults, self._aliases, self._full = {}, {}, True
         self._faults.update(commit.faults)
         self._history.update((past.fault_id, past) for past in commit.history)
         self._verdict = commit.verdict or self._verdict
