@@ -1,23 +1,22 @@
 """The local API: HTTP/1.1 on a Unix socket, for `hma status` and whatever else runs on the node.
 
 Rules of this file:
-- The socket is 0660 in the agent's run directory; the kernel tells who connected (SO_PEERCRED), and only root, the agent's
-  own user and members of the socket's group are answered, whatever the file mode has become.
+- The socket is 0660 in the agent's run directory; the kernel tells who connected and in which groups (SO_PEERCRED,
+  SO_PEERGROUPS), and only root, the agent's own user and members of the socket's group are answered, whatever the file mode
+  has become. Never the user database: behind it may be a directory server, and asking it would block the agent.
 - A client can neither block the agent nor grow it: reads and writes are non-blocking, requests and connections are capped,
-  and a connection that is not done in `PATIENCE_S` is closed.
+  and a connection that is not done in `PATIENCE_S` is closed. An answer that cannot be made costs that answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import grp
 import json
 import os
-import pwd
 import socket
+import stat
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import h11
@@ -29,7 +28,9 @@ Handler = Callable[[str, Mapping[str, str]], Answer]
 
 CONNECTIONS = 32
 PATIENCE_S = 5.0
-_UCRED = struct.Struct("3i")
+PAUSE_S = 1.0
+_UCRED = struct.Struct("3I")
+_SO_PEERGROUPS = 59  # not in the socket module; Linux 4.13
 
 
 class ApiError(Exception):
@@ -50,8 +51,7 @@ class Api:
         """Bind and listen; a socket file left by a dead agent is replaced (the agent's lock says there is no live one)."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+            _make_way(self._path)
             before = os.umask(0o117)
             try:
                 listener.bind(str(self._path))
@@ -60,7 +60,7 @@ class Api:
             listener.listen(CONNECTIONS)
         except OSError as err:
             listener.close()
-            raise ApiError(f"{self._path}: cannot open the local API: {err.strerror or err}") from err
+            raise ApiError(f"{self._path}: cannot open the local API: {err.strerror or err}{_mend(self._path, err)}") from err
         self._listener = listener
         self._loop.add_reader(listener.fileno(), self._accept)
 
@@ -78,13 +78,26 @@ class Api:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        try:
             channel, _ = self._listener.accept()
-            channel.setblocking(False)
-            if len(self._open) >= CONNECTIONS or not may_read(channel, self._path):
-                channel.close()
-                return
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:
+            # Out of descriptors: the listener stays readable, and asking at once again would take a whole core.
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(PAUSE_S, self._listen)
+            return
+        channel.setblocking(False)
+        if not may_read(channel, self._path):
+            _turn_away(channel, b"403 Forbidden")
+        elif len(self._open) >= CONNECTIONS:
+            _turn_away(channel, b"503 Service Unavailable")
+        else:
             self._open.add(_Connection(self._loop, channel, self._handler, self._open.discard))
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
 
 
 def may_read(channel: socket.socket, path: Path) -> bool:
@@ -94,9 +107,41 @@ def may_read(channel: socket.socket, path: Path) -> bool:
         return True
     try:
         group = path.stat().st_gid
-        return bool(gid == group or pwd.getpwuid(uid).pw_name in grp.getgrgid(group).gr_mem)
-    except (OSError, KeyError):
+    except OSError:
         return False
+    return gid == group or group in _groups(channel)
+
+
+def _groups(channel: socket.socket) -> tuple[int, ...]:
+    try:
+        raw = channel.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1_024)  # the most that Python reads: 256 groups
+    except OSError:
+        return ()
+    return tuple(gid for (gid,) in struct.iter_unpack("I", raw))
+
+
+def _make_way(path: Path) -> None:
+    """Remove the socket of an agent that is dead; raises OSError where something else stands in its place."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(17, "something that is no socket is in its place")
+    path.unlink()
+
+
+def _mend(path: Path, err: OSError) -> str:
+    if isinstance(err, FileNotFoundError):
+        return f"; create {path.parent}, or name another `run_dir`"
+    if isinstance(err, PermissionError):
+        return f"; let uid {os.geteuid()} write to {path.parent}, or name another `run_dir`"
+    return "; remove it" if isinstance(err, FileExistsError) else "; name another `run_dir`"
+
+
+def _turn_away(channel: socket.socket, status: bytes) -> None:
+    with channel, contextlib.suppress(OSError):
+        channel.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 class _Connection:
@@ -145,10 +190,13 @@ class _Connection:
             return 405, {"error": f"{request.method.decode('ascii', 'replace')} is not offered; this API only reads"}
         path, _, query = request.target.decode("ascii", "replace").partition("?")
         pairs = (pair.partition("=") for pair in query.split("&") if pair)
-        return self._handler(path, {key: value for key, _, value in pairs})
+        try:
+            return self._handler(path, {key: value for key, _, value in pairs})
+        except Exception as err:  # noqa: BLE001 (a mistake in showing the state must not end what watches the node)
+            return 500, {"error": f"the agent cannot answer that: {type(err).__name__}: {err}"[:500]}
 
     def _answer(self, status: int, body: Mapping[str, object]) -> None:
-        data = json.dumps(body, separators=(",", ":")).encode() + b"\n"
+        data = json.dumps(body, separators=(",", ":"), default=str).encode() + b"\n"
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data))), ("Connection", "close")]
         try:
             parts = [
@@ -161,7 +209,7 @@ class _Connection:
             return
         self._out = b"".join(part for part in parts if part)
         self._loop.remove_reader(self._channel.fileno())
-        self._loop.add_writer(self._channel.fileno(), partial(self._write))
+        self._loop.add_writer(self._channel.fileno(), self._write)
         self._write()
 
     def _write(self) -> None:

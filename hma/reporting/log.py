@@ -1,17 +1,23 @@
-"""Logging: every line the agent prints is a structlog event, as JSON for collectors or as short text for a terminal."""
+"""Logging: every line the agent prints is a structlog event, as JSON for collectors or as short text for a terminal.
+
+Rules of this file:
+- Text from outside (a kernel line holds what any process called itself) never reaches a terminal as it is: what cannot be
+  printed is shown escaped, so that it can neither move the cursor nor look like a line of ours.
+- A record's keys are data. None of them is ever a Python keyword argument: a check may call a fact `self`.
+"""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, MutableMapping
+from typing import cast
 
 # structlog imports `rich` where it finds it, for pretty tracebacks that a daemon never prints: 10 MiB for nothing.
 if "rich" not in sys.modules:
     sys.modules["rich"] = None  # type: ignore[assignment]
 import structlog
 
-from hma.reporting.record import timestamp, to_line
+from hma.reporting.record import to_line
 
 if sys.modules.get("rich", structlog) is None:
     del sys.modules["rich"]
@@ -21,6 +27,8 @@ Write = Callable[[str], object]
 
 _COLOURS = {"warn": "\x1b[33m", "error": "\x1b[31m", "info": ""}
 _LONG = 180
+_EVIDENCE_LINES = 4
+_MARGIN = f"\n{'':13}| "
 
 
 class Printer:
@@ -34,37 +42,32 @@ class Printer:
         self._write(line)
 
 
-def make_logger(write: Write, form: str, colour: bool = False) -> structlog.typing.FilteringBoundLogger:
+def make_logger(write: Write, form: str, colour: bool = False) -> Bound:
     """Return a logger that renders as `form` (`json` or `human`) and gives lines to `write`."""
     render = human_renderer(colour) if form == "human" else json_renderer
-    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        Printer(write), processors=[add_head, render], wrapper_class=Bound
-    )
-    return logger
+    return cast("Bound", structlog.wrap_logger(Printer(write), processors=[add_head, render], wrapper_class=Bound))
 
 
 class Bound(structlog.BoundLoggerBase):
     """A bound logger with one method: `emit(record)`; levels are data in the record."""
 
-    def emit(self, **fields: object) -> None:
-        """Print one record; `msg` is its name, `level` and `ts` are filled in where missing."""
-        # structlog calls the message "event"; our records have a key of that name, which travels beside it.
-        named = fields.pop("event", None)
-        self._proxy_to_logger("msg", str(fields.pop("msg", "")), event_name=named, **fields)
+    def emit(self, /, **fields: object) -> None:
+        """Print one record; `msg` is its name, `ts` its time: the loops own the clock, nothing here looks at one."""
+        self._proxy_to_logger("msg", str(fields.pop("msg", "")), fields=fields)
 
 
 def add_head(logger: object, method: str, event_dict: EventDict) -> EventDict:
-    """Put `level`, `ts` and `msg` first, as HyperPod's agent does, filling in what is missing."""
+    """Put `level`, `ts` and `msg` first, as HyperPod's agent does."""
+    # structlog calls the message "event"; our records have a key of that name, which travels inside `fields`.
     message = event_dict.pop("event", "")
-    named = event_dict.pop("event_name", None)
+    fields = event_dict.pop("fields", {})
+    body = {**event_dict, **fields} if isinstance(fields, dict) else dict(event_dict)
     head: EventDict = {
-        "level": event_dict.pop("level", "info"),
-        "ts": event_dict.pop("ts", None) or timestamp(time.time()),
+        "level": body.pop("level", "info"),
+        "ts": body.pop("ts", ""),
         "msg": message,
     }
-    if named:
-        head["event"] = named
-    head.update(event_dict)
+    head.update(body)
     return head
 
 
@@ -85,30 +88,48 @@ def human_renderer(colour: bool) -> Callable[[object, str, EventDict], str]:
 
 
 def human_line(body: Mapping[str, object]) -> str:
-    """Return the record as one readable line."""
+    """Return the record as one readable line, with the evidence of a new fault on lines of its own below."""
     clock = str(body.get("ts", ""))[11:23]
     name = str(body.get("msg", ""))
     if "fault_id" in body:
-        text = f"{body['code']} {body['component']}: {body.get('title', '')}"
-        if body.get("note"):
-            text += f" ({body['note']})"
-        if body.get("action") not in (None, "none"):
-            text += f" -> {body['action']}"
-        evidence = str(body.get("evidence") or body.get("detail") or "")
-        if evidence and name == "fault_active":
-            text += f"\n             | {evidence[:_LONG]}"
+        text = _fault_words(body)
     elif "health" in body:
-        text = f"{body['health']}, {'schedulable' if body.get('schedulable') else 'NOT schedulable'}, action {body['action']}"
-        why = body.get("why")
-        if isinstance(why, list) and why:
-            text += "; " + ", ".join(f"{w['code']} {w['component']}" for w in why[:4])
-        text += "".join(f"; {waiting}" for waiting in _list(body, "awaiting"))
-        if body.get("note"):
-            text += f" ({body['note']})"
+        text = _verdict_words(body)
     else:
         shown = {k: v for k, v in body.items() if k not in ("level", "ts", "msg", "event", "event_id", "node", "boot_id")}
         text = " ".join(f"{k}={v}" if k != "note" else str(v) for k, v in shown.items())
-    return f"{clock}  {name:<16} {text}"
+    return f"{printable(clock)}  {printable(name):<16} {printable(text)}" + (_evidence(body) if name == "fault_active" else "")
+
+
+def _fault_words(body: Mapping[str, object]) -> str:
+    text = f"{body.get('code')} {body.get('component')}: {body.get('title', '')}"
+    if body.get("note"):
+        text += f" ({body['note']})"
+    return f"{text} -> {body['action']}" if body.get("action") not in (None, "none") else text
+
+
+def _verdict_words(body: Mapping[str, object]) -> str:
+    text = f"{body['health']}, {'schedulable' if body.get('schedulable') else 'NOT schedulable'}, action {body.get('action')}"
+    why = body.get("why")
+    if isinstance(why, list) and why:
+        text += "; " + ", ".join(f"{w['code']} {w['component']}" for w in why[:4]) + (", ..." if len(why) > 4 else "")
+    text += "".join(f"; {waiting}" for waiting in _list(body, "awaiting"))
+    return f"{text} ({body['note']})" if body.get("note") else text
+
+
+def _evidence(body: Mapping[str, object]) -> str:
+    lines = [line for line in str(body.get("evidence") or body.get("detail") or "").splitlines() if line.strip()]
+    shown = [printable(line[:_LONG]) for line in lines[:_EVIDENCE_LINES]]
+    if len(lines) > _EVIDENCE_LINES:
+        shown.append(f"... and {len(lines) - _EVIDENCE_LINES} lines more")
+    return "".join(_MARGIN + line for line in shown)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line with every character that a terminal might obey escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _list(body: Mapping[str, object], key: str) -> list[str]:

@@ -2,12 +2,17 @@
 
 A log collector that stops reading fills the pipe, and a plain `print` then hangs the agent for as long. Lines wait here
 in a bounded queue instead; what does not fit is dropped and counted, and stays in the journal as "not emitted".
+
+Rules of this file:
+- The descriptor may be shared (a shell, a supervisor), so O_NONBLOCK is never set on it: that would change theirs too.
+- Only a regular file can make us wait: there is no other way to write one. Do not log to a file on a disk that may hang.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
 from collections import deque
@@ -27,15 +32,17 @@ class Outlet:
         self._queue: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._queued = 0
         self._sent = 0
+        self._torn = False
         self._watching = False
         self.dropped = 0
 
     def write(self, line: str, written: Callable[[], None] | None = None) -> bool:
         """Queue one line; call `written` once its last byte has left. Return False when it had to be dropped."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        data = b"\n" * self._torn + line.encode("utf-8", "backslashreplace") + b"\n"
         if self._queued + len(data) > QUEUE_BYTES:
             self.dropped += 1
             return False
+        self._torn = False
         self._queue.append((data, written))
         self._queued += len(data)
         if not self._watching:
@@ -57,7 +64,9 @@ class Outlet:
                 self._watch(True)
                 return
             except OSError:
-                # The reader is gone for good: there is nobody to tell, and the journal has the events.
+                # The reader is gone or the disk is full: there is nobody to tell, and the journal has the events. Should it get
+                # better, the next line must not be glued to half of this one.
+                self._torn = self._sent > 0
                 self.dropped += len(self._queue)
                 self._queue.clear()
                 self._queued = self._sent = 0
@@ -96,6 +105,24 @@ class _File:
             os.close(self.fd)
 
 
+class _Shared(_File):
+    """A pipe or terminal that may not be opened a second time: asked before each write whether it would take a page.
+
+    The pipe of a container's standard output belongs to the runtime's user, and we may be another. `PIPE_BUF` bytes fit where
+    poll says so, unless another writer comes in between.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def send(self, data: bytes) -> int:
+        if not self._poll.poll(0):
+            raise BlockingIOError
+        return os.write(self.fd, data[: select.PIPE_BUF])
+
+
 class _Socket:
     """A socket (journald's stdout), sent to with MSG_DONTWAIT."""
 
@@ -119,4 +146,4 @@ def _nonblocking(fd: int) -> _File | _Socket:
     try:
         return _File(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
-        return _File(os.dup(fd))
+        return _Shared(os.dup(fd))
