@@ -41,6 +41,8 @@ from hma.status import Body, check_body, check_rows, node_body, state_body
 from hma.trace import judged_line, sample_line, start_line
 
 READY_S = 0.4
+GRACE, GRACE_S = 5, 0.02
+"""Looks at a kernel log that is still being read when the first verdict is due."""
 LOAD_S = 3.0
 CURSOR_S = 60.0
 STOP_S = 1.0
@@ -80,6 +82,8 @@ class Agent:
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._loading: Timer | None = None
         self._ready = False
+        self._reached: Mapping[str, Cursor] = {}
+        self._saved: Mapping[str, Cursor] = {}
         self._journal_trouble = ""
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -93,7 +97,7 @@ class Agent:
         self._recorder.start()
         self._loading = self.loop.call_later(LOAD_S, self._not_loaded)
         self._plan()
-        self.loop.call_later(max(0.0, self._started + READY_S - self.loop.clock()), self._be_ready)
+        self.loop.call_later(max(0.0, self._started + READY_S - self.loop.clock()), self._be_ready_at_last)
         self._ask_imds(IMDS_RETRY_S)
         self.loop.call_later(CURSOR_S, self._save_cursor)
         self._feed_watchdog()
@@ -151,8 +155,9 @@ class Agent:
     def whole(self) -> Commit:
         """Return all that is true now."""
         if self._judge.state is None:
-            return Commit(cursors=self._cursors())
-        return Commit.of(self._judge.state, self._cursors())
+            return Commit()
+        self._saved = self._reached
+        return Commit.of(self._judge.state, self._reached)
 
     def _not_loaded(self) -> None:
         if self._judge.state is None:
@@ -178,13 +183,11 @@ class Agent:
         self._kernel.start(snapshot.cursors.get(CURSOR))
         self._judge.begin(state or beginning(self.now()))
 
-    def _cursors(self) -> Mapping[str, Cursor]:
-        return self._kernel.cursors
-
     def _save_cursor(self) -> None:
-        cursors = self._kernel.unsaved_cursors()
-        if cursors:
-            self._recorder.commit(Commit(cursors=cursors))
+        self._judge.judge()
+        if self._reached != self._saved:
+            self._saved = self._reached
+            self._recorder.commit(Commit(cursors=self._reached))
         self.loop.call_later(CURSOR_S, self._save_cursor)
 
     # -- reports in, changes out ---------------------------------------------------------------------------------------
@@ -193,7 +196,7 @@ class Agent:
         if self._settings.config.record is not None:
             self._recorder.trace(sample_line(reports, samples))
         self._judge.take(reports)
-        if not self._ready and self._runner.first_runs_done:
+        if not self._ready and self._all_looked():
             self.loop.call_later(0.0, self._be_ready)
 
     def _judged(self, now: Instant, before: State, after: State, changes: tuple[Change, ...]) -> None:
@@ -201,22 +204,31 @@ class Agent:
             self._recorder.trace(judged_line(now, after.verdict if after.verdict is not before.verdict else None))
         events = tuple(event_of(change, self._node, self._judge.catalogue) for change in changes)
         commit = replace(difference(before, after), events=events)
+        # Every line up to here has been judged now, which a cursor that is saved promises.
+        self._reached = self._kernel.cursors
         if not commit.only_moves:
-            self._emitter.save(replace(commit, cursors=self._kernel.cursors))
+            self._saved = self._reached
+            self._emitter.save(replace(commit, cursors=self._reached))
 
     def _tell(self, kind: str, note: str = "", attrs: Attrs = (), more: Mapping[str, object] | None = None) -> None:
         change = Change(kind, self.now(), note=note, attrs=attrs)
         self._emitter.save(Commit(events=(event_of(change, self._node, self._judge.catalogue, more),)))
 
+    def _all_looked(self) -> bool:
+        return self._judge.state is not None and self._runner.first_runs_done and self._kernel.caught_up
+
+    def _be_ready_at_last(self, tries: int = 0) -> None:
+        if self._judge.state is None or (not self._kernel.caught_up and tries < GRACE):
+            self.loop.call_later(GRACE_S, partial(self._be_ready_at_last, tries + (self._judge.state is not None)))
+        else:
+            self._be_ready()
+
     def _be_ready(self) -> None:
-        if self._ready:
-            return
-        if self._judge.state is None:
-            self.loop.call_later(0.02, self._be_ready)
-            return
-        self._ready = True
         self._judge.judge()
         state = self._judge.state
+        if self._ready or state is None:
+            return
+        self._ready = True
         waiting = self._runner.waiting_for
         attrs: Attrs = (("after_ms", str(round((self.loop.clock() - self._started) * 1000))),)
         note = f"still out: {', '.join(waiting)}" if waiting else ""

@@ -62,14 +62,12 @@ class KernelWatch:
         self._runner = runner
         self._tell = tell
         self._reader: KernelLogReader | None = None
-        self._saved: Cursor | None = None
         self._trouble = ""
         self._lost = Damper(loop, self._say_lost)
         self._spoofed = Damper(loop, self._say_spoofed)
 
     def start(self, cursor: Cursor | None) -> None:
         """Read on behind `cursor`, or from the oldest line there is."""
-        self._saved = cursor
         self._reader = KernelLogReader(self._loop, self._path, self._boot_id, cursor, self)
         self._reader.patterns(self._runner.kernel_pattern_sources)
         self._reader.start()
@@ -90,21 +88,12 @@ class KernelWatch:
     def cursors(self) -> Mapping[str, Cursor]:
         """Return how far the log has been read, to be saved together with what was made of it."""
         reached = self._reader.cursor if self._reader is not None else None
-        if reached is None:
-            return {}
-        self._saved = Cursor(*reached)
-        return {CURSOR: self._saved}
-
-    def unsaved_cursors(self) -> Mapping[str, Cursor]:
-        """Return the cursor where it has moved since `cursors` was last asked for."""
-        before = self._saved
-        now = self.cursors
-        return now if now.get(CURSOR) != before else {}
+        return {} if reached is None else {CURSOR: Cursor(*reached)}
 
     @property
     def caught_up(self) -> bool:
         """Return whether all that was in the log has been read (or it cannot be)."""
-        return self._reader is None or self._reader.caught_up or bool(self._trouble)
+        return self._reader is not None and (self._reader.caught_up or bool(self._trouble))
 
     def body(self) -> dict[str, object]:
         """Return what the API says of the log."""

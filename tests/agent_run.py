@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from hma.cli.demo_command import OF_THIS_MACHINE
 from hma.cli.simulated_node import build
 
 Record = dict[str, Any]
@@ -63,6 +64,7 @@ class Node:
         self.settings = {
             "node.imds": "false",
             "log.format": "json",
+            **{f"checks.{name}.enabled": "false" for name in OF_THIS_MACHINE},
             **{f"commands.{name}": str(path) for name, path in (programs or {}).items()},
         }
         self.config.write_text("")

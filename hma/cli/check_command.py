@@ -85,9 +85,10 @@ class Once:
         self._judge.begin(beginning(self._now()))
         self._runner.plan(chosen, self._node, self._settings.disabled if len(chosen) == len(self._settings.checks) else ())
         until = self.loop.clock() + max((one.timeout_s for one in chosen), default=0.0) + 5.0
-        if self._runner.kernel_pattern_sources:
+        wanted = bool(self._runner.kernel_pattern_sources)
+        if wanted:
             self._kernel.start(None)
-        while not (self._runner.first_runs_done and self._kernel.caught_up) and self.loop.clock() < until:
+        while not (self._runner.first_runs_done and (self._kernel.caught_up or not wanted)) and self.loop.clock() < until:
             self.loop.run_once(0.2)
         self._judge.judge()
         self._runner.stop()

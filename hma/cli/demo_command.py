@@ -22,7 +22,8 @@ from typing import Any
 
 from hma.cli.common import FAILED, OK, CliError, table
 from hma.cli.explain_command import explain
-from hma.cli.scenarios import SCENARIOS, Await, Beat, Calm, Kernel, Noise, Say, Scenario, Smi
+from hma.cli.frozen_disk import frozen_disk, thaw, why_not
+from hma.cli.scenarios import SCENARIOS, STUCK, Await, Beat, Calm, Kernel, Noise, Say, Scenario, Smi
 from hma.cli.shown import short, verdict_text
 from hma.cli.simulated_node import build
 from hma.cli.stand_ins import install, set_state
@@ -32,6 +33,8 @@ from hma.settings import load_settings
 from hma.yamlread import nearest
 
 INSTANCE_TYPE = "p5.48xlarge"
+OF_THIS_MACHINE = ("clock_sync", "disk_space")
+"""Checks that look at the machine itself, wherever the node's root is; they have no part in a story."""
 START_S = 20.0
 _NOISE = "audit: type=1400 audit({n}.123:42): apparmor=STATUS operation=profile_load name=cri-containerd.apparmor.d"
 _QUIET = ("agent_started", "agent_stopping")
@@ -89,6 +92,8 @@ class Stage:
         self._programs = place / "bin"
         self._seq = 0
         self._unread = b""
+        self._frozen: Path | None = None
+        self._ends = contextlib.ExitStack()
         self._verdict: Mapping[str, Any] = {}
         self._began = time.monotonic()
         root, log = place / "node", place / "kmsg"
@@ -97,7 +102,8 @@ class Stage:
         self._log = os.open(log, os.O_RDWR | os.O_CLOEXEC)
         (place / "rows.yaml").write_text(scenario.rows, encoding="utf-8")
         programs = install(self._programs, INSTANCE_TYPE)
-        checks = ", ".join(f"{name}: {words}" for name, words in scenario.checks.items())
+        told = {**scenario.checks, **dict.fromkeys(OF_THIS_MACHINE, "{enabled: false}")}
+        checks = ", ".join(f"{name}: {words}" for name, words in told.items())
         commands = ", ".join(f"{name}: {path}" for name, path in programs.items())
         self.config.write_text(
             f"node: {{root: {root}, imds: false}}\nkernel_log: {log}\nstate_dir: {place}/state\nrun_dir: {place}/run\n"
@@ -113,6 +119,7 @@ class Stage:
             self._agent.kill()
         self._agent.communicate()
         os.close(self._log)
+        self._ends.close()
 
     # -- the story -----------------------------------------------------------------------------------------------------
 
@@ -134,8 +141,7 @@ class Stage:
         elif isinstance(beat, Noise):
             self._flood(beat)
         elif isinstance(beat, Smi):
-            set_state(self._programs, beat.state)
-            self._tell("nvidia-smi", "", f"from now on: {beat.state}")
+            self._answer_otherwise(beat.state)
         elif isinstance(beat, Await):
             self._await(beat)
         else:
@@ -153,6 +159,18 @@ class Stage:
             raise StoryError(f"the agent ended with {self._agent.returncode}")
         print(f"\n  it ends as it must: {', '.join(f'{key} {value}'.lower() for key, value in ends.items())}")
 
+    def _answer_otherwise(self, state: str) -> None:
+        if self._frozen is not None and state != STUCK:
+            thaw(self._frozen)
+        if state == STUCK and not why_not():
+            self._frozen = self._ends.enter_context(frozen_disk(self._programs))
+            set_state(self._programs, f"blocked {self._frozen}/file")
+            self._tell("nvidia-smi", "", "from now on: it writes to a frozen disk, and sleeps in state D for real")
+            return
+        set_state(self._programs, "hang" if state == STUCK else state)
+        words = f"hang, deaf to SIGTERM; state D for real is not to be had: {why_not()}" if state == STUCK else state
+        self._tell("nvidia-smi", "", f"from now on: {words}")
+
     def _await(self, beat: Await) -> Mapping[str, Any]:
         for record in self._records(time.monotonic() + beat.limit_s):
             self._show(record)
@@ -169,9 +187,9 @@ class Stage:
 
     def _flood(self, beat: Noise) -> None:
         began = time.monotonic()
-        self._tell("kernel", "", f"{beat.count} lines of noise, and in their middle: {short(beat.hidden, 60)}")
-        for number in range(beat.count):
-            self._write(beat.hidden if number == beat.count // 2 else _NOISE.format(n=number))
+        self._tell("kernel", "", f"{beat.lines} lines of noise, and in their middle: {short(beat.hidden, 60)}")
+        for number in range(beat.lines):
+            self._write(beat.hidden if number == beat.lines // 2 else _NOISE.format(n=number))
         self._tell("kernel", "", f"written in {time.monotonic() - began:.1f} s")
 
     # -- the agent's words ---------------------------------------------------------------------------------------------

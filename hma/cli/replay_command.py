@@ -12,7 +12,7 @@ from hma.engine.step import beginning, step
 from hma.model import Change, NodeFacts, Report, State, Verdict
 from hma.reporting.log import human_line
 from hma.reporting.record import record
-from hma.runner import report_of
+from hma.reports import report_of
 from hma.settings import Settings
 from hma.trace import Judged, Seen, Start, TraceError, read_trace
 

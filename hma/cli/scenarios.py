@@ -28,12 +28,15 @@ class Kernel(NamedTuple):
 class Noise(NamedTuple):
     """A flood of ordinary kernel lines with one other line in the middle of it."""
 
-    count: int
+    lines: int
     hidden: str
 
 
+STUCK = "stuck"
+
+
 class Smi(NamedTuple):
-    """`nvidia-smi` answers otherwise from now on."""
+    """`nvidia-smi` answers otherwise from now on: a state of `hma.cli.stand_ins`, or STUCK in the kernel (state D)."""
 
     state: str
 
@@ -96,7 +99,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             Await("fault_confirmed", {"code": "XID-79"}),
             Await("verdict_changed", {"action": "replace"}),
             Say(
-                "Two routes agree: the verdict is replace. (Had none agreed within 90 s, it would have been the milder reboot.)"
+                "Two routes agree: the verdict is replace. (Had none agreed within two minutes, it would have been the milder reboot.)"
             ),
         ),
         ends={"action": "replace", "schedulable": False, "health": "failed"},
@@ -110,8 +113,8 @@ SCENARIOS: tuple[Scenario, ...] = (
             Kernel(_OUT_OF_RANGE.format(1)),
             Kernel(_PAGE_FAULT),
             Kernel(f"{_PREFIX}: 43, pid=1240, name=python3, Ch 00000008"),
-            Await("fault_active", {"code": "XID-13"}),
-            Say("The job is restarted by its scheduler with the same bug, three times over."),
+            Await("verdict_changed", {"health": "degraded", "schedulable": True, "action": "none"}),
+            Say("The job is restarted with the same bug, three times over."),
             *(Kernel(_OUT_OF_RANGE.format(sm)) for sm in (0, 1, 0)),
             Calm("verdict_changed", 3.0),
             Say("Counted, shown and explained; the node stays in service, because a reboot would cure nothing here."),
@@ -123,16 +126,20 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="contained-ecc",
         title="a contained memory error (XID 94) costs the program that met it, not the node",
         beats=(
-            Say("An uncorrectable memory error hits one process; the hardware has contained it, and a row will be remapped."),
+            Say("An uncorrectable memory error hits one process, and the hardware contains it."),
             Kernel(f"{_PREFIX}: 94, pid=1240, name=python3, Contained: SM (0x1). RST: No, D-RST: No"),
+            Await("fault_active", {"code": "XID-94"}),
+            Await("verdict_changed", {"action": "restart_app", "schedulable": True}),
+            Say(
+                "The program has to be started again; the node stays in service. Now a row waits to be remapped at the next reset."
+            ),
             Kernel(
                 f"{_PREFIX}: 63, pid=1240, name=python3, Row Remapper: New row marked for remapping, reset gpu to activate."
             ),
-            Await("fault_active", {"code": "XID-94"}),
-            Calm("verdict_changed", 2.0),
-            Say("The program has to be started again; nothing more is asked for while work is running."),
+            Await("verdict_changed", {"action": "reboot", "when": "idle"}),
+            Say("That reboot waits until work has left by itself: no job is ended for it."),
         ),
-        ends={"schedulable": True},
+        ends={"action": "reboot", "when": "idle"},
         explain="XID-94",
     ),
     Scenario(
@@ -159,8 +166,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         checks=_QUICK,
         rows="BLIND: {hold: 4s}\n",
         beats=(
-            Say("nvidia-smi does not come back (the row BLIND is set to 4 s here, for the show)."),
-            Smi("hang"),
+            Say("nvidia-smi does not come back. (The row BLIND holds for 4 s here, so that the show is short.)"),
+            Smi(STUCK),
             Await("fault_active", {"code": "BLIND"}, 30.0),
             Calm("verdict_changed", 2.0),
             Say("Not being able to look proves nothing: the node stays in service. Everything else goes on being watched:"),

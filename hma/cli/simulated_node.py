@@ -190,6 +190,10 @@ def _load(row: InstanceType) -> dict[str, str]:
         "proc/sys/kernel/pid_max": "4194304\n",
         "proc/sys/kernel/threads-max": "16512345\n",
         "proc/sys/fs/file-nr": "14208\t0\t9223372036854775807\n",
+        "proc/1/mountinfo": (
+            "23 1 259:1 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p1 rw,discard,errors=remount-ro\n"
+            "24 23 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - proc proc rw\n"
+        ),
     }
 
 

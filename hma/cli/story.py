@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from hma.model import Action, Fault, FaultState, Verdict
 from hma.reporting.record import timestamp
 
 EVIDENCE = 400
+LINE = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,15 @@ def told_story(fault_id: str, events: Sequence[Event], live: Fault | None, known
         yield f"  fault        {_standing(live)}"
     yield from (f"  policy row   {line}" for line in _row_words(row))
     yield f"  verdict      {_verdict_words(fault_id, live, known.verdict)}"
-    yield f"  meaning      {row.about}"
+    yield from _wrapped("meaning", row.about)
 
 
 def row_story(row: Policy) -> Iterator[str]:
     """Yield what a code is worth."""
     yield f"{row.code}: {row.title} (kind of component: {row.component})"
     yield from (f"  policy row   {line}" for line in _row_words(row))
-    yield f"  meaning      {row.about}"
-    yield f"  source       {row.source}"
+    yield from _wrapped("meaning", row.about)
+    yield from _wrapped("source", row.source)
 
 
 def _facts(records: Sequence[dict[str, Any]], live: Fault | None) -> dict[str, object]:
@@ -90,6 +92,12 @@ def _facts(records: Sequence[dict[str, Any]], live: Fault | None) -> dict[str, o
         "status": live.status.value,
         "first_seen": timestamp(live.first_seen.utc),
     }
+
+
+def _wrapped(head: str, text: str) -> Iterator[str]:
+    first, *rest = textwrap.wrap(text, LINE) or [""]
+    yield f"  {head:<12} {first}"
+    yield from (f"{'':15}{line}" for line in rest)
 
 
 def _standing(fault: Fault) -> str:

@@ -12,9 +12,11 @@ from typing import Self
 
 import pytest
 
+from hma.check import Command
 from hma.cli.simulated_node import LAYOUTS
 from hma.journal import Journal
 from hma.journal_records import Event
+from hma.loader import find_checks
 from tests.agent_run import Node, until
 
 ROUNDS = 300
@@ -52,7 +54,7 @@ class Stream:
 @pytest.mark.timeout(900)
 def test_killed_three_hundred_times_it_loses_doubles_and_heals_nothing(tmp_path: Path) -> None:
     node = Node(tmp_path)
-    node.config.write_text("checks: {" + ", ".join(f"{name}: {{enabled: false}}" for name in POLLED) + "}\n")
+    node.config.write_text("checks: {" + ", ".join(f"{name}: {{enabled: false}}" for name in PROGRAMS) + "}\n")
     chance = random.Random(79)
     told: Counter[tuple[str, str]] = Counter()
     with Stream(node, seed=13) as stream:
@@ -78,7 +80,7 @@ def test_killed_three_hundred_times_it_loses_doubles_and_heals_nothing(tmp_path:
     assert {event.id for event in events if event.kind.startswith(("fault_", "verdict_"))} <= {id_ for id_, _ in told}
 
 
-POLLED = ("disk_space", "gpu_count_smi", "nvidia_smi")
+PROGRAMS = [check.name for check in find_checks() if isinstance(check.source, Command)]
 """Checks that run programs, which here would only slow each start."""
 
 

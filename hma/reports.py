@@ -1,0 +1,97 @@
+"""What one check makes of one sample, as a report.
+
+Rules of this file:
+- A check is somebody else's code: what it returns is looked through before anything later relies on it.
+- Beside what it saw, a report says whether the check could look (BLIND) and whether it works (CHECK-BROKEN).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+from hma.check import Sample
+from hma.config import ConfiguredCheck
+from hma.model import NodeFacts, Observation, Report, Status
+
+BLIND = "BLIND"
+BROKEN = "CHECK-BROKEN"
+FLOOD = 2_000
+TEXT_MAX = 65_536
+
+
+def report_of(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> Report:
+    """Return what the check says of one sample, and last, as observations of the runner's own, that it could look and works."""
+    name = item.check.name
+    seen = _collect(item, sample, node)
+    status, reason = summary(seen)
+    sight = blind(name, reason) if status == Status.UNKNOWN else seeing(name)
+    return Report(name, (*seen, sight, working(name)), item.check.complete and status != Status.UNKNOWN)
+
+
+def _collect(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> tuple[Observation, ...]:
+    seen: list[Observation] = []
+    found = item.check.observe(sample, node, item.options)
+    try:
+        for observation in found:
+            _refuse_rubbish(observation)
+            if observation.code not in item.check.codes:
+                raise ValueError(f"emitted the code {observation.code[:60]!r}, which it does not declare")
+            if len(seen) == FLOOD:
+                raise ValueError(f"emitted more than {FLOOD} observations from one sample")
+            seen.append(observation)
+    finally:
+        # Here and not when it is collected: what a generator does at its end is under the same limit of time.
+        if isinstance(found, Generator):
+            found.close()
+    return tuple(seen)
+
+
+def _refuse_rubbish(seen: object) -> None:
+    """Raise TypeError or ValueError unless `seen` is an observation of which everything later can rely."""
+    if not isinstance(seen, Observation):
+        raise TypeError(f"returned {type(seen).__name__} where an Observation belongs")
+    texts = (seen.code, seen.component, seen.detail, seen.evidence, seen.unit, seen.actor, seen.cause)
+    pairs = tuple(text for pair in seen.attrs for text in pair)
+    status: object = seen.status
+    if not isinstance(status, Status) or not all(isinstance(text, str) for text in (*texts, *pairs)):
+        raise TypeError(f"an Observation of the code {seen.code!r:.60} with a field of the wrong type")
+    if seen.at is not None and not math.isfinite(seen.at):
+        raise ValueError(f"an Observation of the code {seen.code[:60]!r} at no time")
+    if not seen.code or not seen.component or len("".join((*texts, *pairs)).encode()) > TEXT_MAX:
+        raise ValueError(f"an Observation of the code {seen.code[:60]!r} without a component, or of more than {TEXT_MAX} bytes")
+
+
+def summary(seen: tuple[Observation, ...]) -> tuple[str, str]:
+    """Return the worst status of what was seen, and in words what it is about."""
+    for status in (Status.FAILED, Status.DEGRADED, Status.UNKNOWN):
+        found = [o for o in seen if o.status is status]
+        if found:
+            more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
+            return status.value, f"{found[0].code} {found[0].component}: {found[0].detail}{more}"
+    return Status.OK.value, next((o.detail for o in seen if o.detail), "")
+
+
+def working(name: str) -> Observation:
+    """Return that the check works."""
+    return Observation(BROKEN, f"check:{name}", Status.OK)
+
+
+def blind(name: str, reason: str) -> Observation:
+    """Return that the check could not look, and why."""
+    return Observation(BLIND, f"check:{name}", Status.UNKNOWN, reason)
+
+
+def broken(name: str, reason: str) -> Observation:
+    """Return that the check does not work, and why."""
+    return Observation(BROKEN, f"check:{name}", Status.FAILED, reason)
+
+
+def seeing(name: str) -> Observation:
+    """Return that the check could look."""
+    return Observation(BLIND, f"check:{name}", Status.OK)
+
+
+def told(err: BaseException) -> str:
+    """Return an exception as one short text."""
+    return f"{type(err).__name__}: {err}"[:300] if str(err) else type(err).__name__
