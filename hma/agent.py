@@ -2,8 +2,8 @@
 
 Rules of this file:
 - Nothing here waits. The journal, drivers, programs and the metadata service answer later, or never, and the rest goes on.
-- It begins from the journal; until that has been read, reports wait. A journal that cannot be read makes health unknown, not ok.
-- `agent_ready` comes when every check has answered once; after `READY_S` at the latest, naming the others.
+- It begins from the journal; until that is read, reports wait. A journal that cannot be read makes health unknown, never ok.
+- `agent_ready` comes when every check has answered once; after `READY_S` at the latest, naming the rest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hma.sources.command import CommandRunner
 from hma.sources.imds import imds_command, parse_imds
 from hma.sources.node import with_imds
 from hma.sources.stream import StreamChild
-from hma.status import Body, check_body, check_rows, node_body, state_body
+from hma.status import Body, brief_body, check_body, check_rows, node_body, state_body
 from hma.trace import judged_line, sample_line, start_line
 
 READY_S = 0.4
@@ -233,7 +233,7 @@ class Agent:
         attrs: Attrs = (("after_ms", str(round((self.loop.clock() - self._started) * 1000))),)
         note = f"still out: {', '.join(waiting)}" if waiting else ""
         change = Change("agent_ready", self.now(), verdict=state.verdict, note=note, attrs=attrs)
-        rows = {"checks": [check_body(row) for row in self._check_rows()]}
+        rows = {"checks": [brief_body(row) for row in self._check_rows()]}
         self._emitter.save(Commit(events=(event_of(change, self._node, self._judge.catalogue, rows),)))
         self._notifier.tell("READY=1", f"STATUS={state.verdict.health.value}, action {state.verdict.action.value}")
 

@@ -13,10 +13,11 @@ from typing import Any
 from hma.catalogue import Catalogue
 from hma.codec import encode
 from hma.model import Fault, FaultKey, FaultState, NodeFacts, State, Status
-from hma.reporting.record import timestamp, verdict_body
+from hma.reporting.record import bounded, timestamp, verdict_body
 from hma.runner import CheckState
 
 Body = dict[str, Any]
+REASON_BYTES = 200
 
 
 def check_rows(
@@ -51,6 +52,11 @@ def check_body(row: CheckState) -> Body:
         "duration_s": round(row.duration_s, 4),
         "interval_s": row.interval_s,
     }
+
+
+def brief_body(row: CheckState) -> Body:
+    """Return one check as it stands in a record, where all of them must fit into one line of a log."""
+    return {"check": row.name, "status": row.status, "reason": bounded(row.reason, REASON_BYTES)}
 
 
 def fault_body(fault: Fault, catalogue: Catalogue) -> Body:

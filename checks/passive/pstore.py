@@ -60,7 +60,7 @@ def _parse(path: str, text: str) -> _Record | None:
 
 
 def _crash(code: str, records: list[_Record], pattern: re.Pattern[str]) -> Observation:
-    last = max(records, key=lambda record: (-record.number, -record.part))
+    last = max(records, key=lambda record: (record.number, -record.part))
     reasons = [found[1] for line in last.text.splitlines() if (found := pattern.match(line))]
     reason = reasons[-1] if reasons else "the reason is not in this record"
     attrs = (("record", last.path), ("records", str(len(records))))

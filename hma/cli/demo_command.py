@@ -221,7 +221,7 @@ class Stage:
         if "health" in record:
             self._verdict = record
         if record["msg"] not in _QUIET:
-            self._tell("agent", "", human_line({**record, "ts": ""}).strip())
+            self._tell("agent", "", human_line({**record, "ts": "", "checks": None}).strip())
 
     def _tell(self, who: str, what: str, text: str) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime()) + f".{int(time.clock_gettime(time.CLOCK_REALTIME) % 1 * 1000):03d}"

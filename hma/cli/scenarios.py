@@ -98,9 +98,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             Smi(f"lost {GPU}"),
             Await("fault_confirmed", {"code": "XID-79"}),
             Await("verdict_changed", {"action": "replace"}),
-            Say(
-                "Two routes agree: the verdict is replace. (Had none agreed within two minutes, it would have been the milder reboot.)"
-            ),
+            Say("Two routes agree: the verdict is replace. (Had none agreed in two minutes: the milder reboot.)"),
         ),
         ends={"action": "replace", "schedulable": False, "health": "failed"},
         explain="XID-79",
@@ -130,9 +128,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             Kernel(f"{_PREFIX}: 94, pid=1240, name=python3, Contained: SM (0x1). RST: No, D-RST: No"),
             Await("fault_active", {"code": "XID-94"}),
             Await("verdict_changed", {"action": "restart_app", "schedulable": True}),
-            Say(
-                "The program has to be started again; the node stays in service. Now a row waits to be remapped at the next reset."
-            ),
+            Say("The program has to be started again; the node stays in service. Now a row waits to be remapped."),
             Kernel(
                 f"{_PREFIX}: 63, pid=1240, name=python3, Row Remapper: New row marked for remapping, reset gpu to activate."
             ),

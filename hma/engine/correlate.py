@@ -128,7 +128,7 @@ class _Work:
         shift = self.now.mono - max(0.0, self.now.utc - fault.last_seen.utc) - fault.last_seen.mono
 
         def here(then: Instant) -> Instant:
-            return Instant(then.mono + shift, then.utc, self.now.boot_id)
+            return Instant(min(then.mono + shift, self.now.mono), then.utc, self.now.boot_id)
 
         self.live[fault.key] = replace(
             fault,
@@ -224,7 +224,7 @@ class _Work:
         if self._already_over(policy, seen.at):
             return
         known = self.live.get(key)
-        occurrence = Occurrence(seen.at.mono, observation.unit, observation.actor)
+        occurrence = Occurrence(_stamp(seen), observation.unit, observation.actor)
         if observation.at is not None and self._counted(key, known, occurrence):
             return
         if known is None:
@@ -239,7 +239,7 @@ class _Work:
         state = TABLE[(None, Signal.SEEN)].to
         assert state is not None
         self.live[key] = Fault(
-            id=_fault_id(key, self.now.boot_id, seen.at.mono if observation.at is None else observation.at),
+            id=_fault_id(key, self.now.boot_id, _stamp(seen)),
             code=key.code,
             component=key.component,
             check=seen.check,
@@ -301,7 +301,7 @@ class _Work:
     def _moment(self, observation: Observation) -> Instant:
         if observation.at is None:
             return self.now
-        # The kernel stamps its log with another clock than ours; the two drift apart, and nothing happens in the future.
+        # The kernel stamps its log with a clock of its own, which may run ahead of ours: nothing happens in the future.
         at = min(observation.at, self.now.mono)
         return Instant(at, self.now.utc - (self.now.mono - at), self.now.boot_id)
 
@@ -320,6 +320,11 @@ class _Work:
             (past.code, past.component, past.boot_id) == (*key, self.now.boot_id) and event.at <= past.last_mono
             for past in self.history
         )
+
+
+def _stamp(seen: _Seen) -> float:
+    """Return by which time an event is known again: its own, even where that is ahead of our clock."""
+    return seen.at.mono if seen.observation.at is None else seen.observation.at
 
 
 def _raises(observation: Observation, policy: Policy) -> bool:

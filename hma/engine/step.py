@@ -111,7 +111,7 @@ def _past(fault: Fault, now: Instant) -> Past:
         ended_because=fault.ended_because,
         action=fault.action,
         first_mono=fault.first_seen.mono,
-        last_mono=fault.last_seen.mono,
+        last_mono=max(fault.last_seen.mono, *(o.at for o in fault.occurrences)),
         consequence=bool(fault.inhibited_by),
     )
 

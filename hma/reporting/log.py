@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from types import ModuleType
 from typing import cast
 
-# structlog imports `rich` where it finds it, for pretty tracebacks that a daemon never prints: 10 MiB for nothing.
+# structlog imports `rich` where it finds it, for pretty tracebacks, and asyncio for loggers that are awaited. A daemon that
+# prints finished lines uses neither, 10 and 3 MiB for nothing: while structlog is imported there is nothing behind these names.
 if "rich" not in sys.modules:
     sys.modules["rich"] = None  # type: ignore[assignment]
+if "asyncio" not in sys.modules:
+    sys.modules["asyncio"] = ModuleType("nothing")
 import structlog
 
 from hma.reporting.record import to_line
 
 if sys.modules.get("rich", structlog) is None:
     del sys.modules["rich"]
+if sys.modules["asyncio"].__name__ == "nothing":
+    del sys.modules["asyncio"]
 
 EventDict = MutableMapping[str, object]
 Write = Callable[[str], object]
@@ -28,6 +34,7 @@ Write = Callable[[str], object]
 _COLOURS = {"warn": "\x1b[33m", "error": "\x1b[31m", "info": ""}
 _LONG = 180
 _EVIDENCE_LINES = 4
+_EVERYWHERE = ("level", "ts", "msg", "event", "event_id", "node", "boot_id", "instance_id", "instance_type")
 _MARGIN = f"\n{'':13}| "
 
 
@@ -96,9 +103,10 @@ def human_line(body: Mapping[str, object]) -> str:
     elif "health" in body:
         text = _verdict_words(body)
     else:
-        shown = {k: v for k, v in body.items() if k not in ("level", "ts", "msg", "event", "event_id", "node", "boot_id")}
+        shown = {k: v for k, v in body.items() if k not in _EVERYWHERE}
         text = " ".join(f"{k}={v}" if k != "note" else str(v) for k, v in shown.items())
-    return f"{printable(clock)}  {printable(name):<16} {printable(text)}" + (_evidence(body) if name == "fault_active" else "")
+    below = _evidence(body) if name == "fault_active" else _checks(body) if "checks" in body and "health" in body else ""
+    return f"{printable(clock)}  {printable(name):<16} {printable(text)}{below}"
 
 
 def _fault_words(body: Mapping[str, object]) -> str:
@@ -114,6 +122,8 @@ def _verdict_words(body: Mapping[str, object]) -> str:
     if isinstance(why, list) and why:
         text += "; " + ", ".join(f"{w['code']} {w['component']}" for w in why[:4]) + (", ..." if len(why) > 4 else "")
     text += "".join(f"; {waiting}" for waiting in _list(body, "awaiting"))
+    if "after_ms" in body:
+        text += f", {body['after_ms']} ms after the start"
     return f"{text} ({body['note']})" if body.get("note") else text
 
 
@@ -123,6 +133,15 @@ def _evidence(body: Mapping[str, object]) -> str:
     if len(lines) > _EVIDENCE_LINES:
         shown.append(f"... and {len(lines) - _EVIDENCE_LINES} lines more")
     return "".join(_MARGIN + line for line in shown)
+
+
+def _checks(body: Mapping[str, object]) -> str:
+    """Return the status of every check, one a line, as the first verdict brings them."""
+    rows = body["checks"]
+    if not isinstance(rows, list):
+        return ""
+    lines = (f"{row['check']:<16} {row['status']:<14} {row['reason']}".rstrip()[:_LONG] for row in rows)
+    return "".join(_MARGIN + printable(line) for line in lines)
 
 
 def printable(text: str) -> str:

@@ -17,11 +17,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from itertools import accumulate
+from typing import TypeVar
 
 from hma.catalogue import Catalogue, Policy
 from hma.model import Attrs, Change, Fault, NodeFacts, Status, Verdict
 
 Record = dict[str, object]
+T = TypeVar("T")
 
 DETECTION_KEY = "HealthMonitoringAgentDetectionEvent"
 DETECTION_VALUE = "HealthEvent"
@@ -40,6 +43,8 @@ TEXT_BYTES = 1_024
 NAME_BYTES = 256
 ATTRS_BYTES = 3_072
 ATTR_BYTES = 512
+WHY_BYTES = 6_144
+WORDS_BYTES = 1_024
 LISTED = 24
 _TROUBLES = ("config_rejected", "journal_lost", "kernel_log_lost", "kernel_log_unreadable", "spoof_suspected", "check_problem")
 _WARNS = frozenset(("fault_active", *_TROUBLES))
@@ -57,7 +62,7 @@ def event_id(change: Change) -> str:
     if change.fault is not None:
         return f"{change.fault.id}-{change.kind.partition('_')[2]}"
     text = f"{change.kind}|{change.at.boot_id}|{change.at.mono:.6f}|{change.note}"
-    return hashlib.blake2s(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2s(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
 def record(change: Change, node: NodeFacts, catalogue: Catalogue) -> Record:
@@ -191,13 +196,20 @@ def _short(body: Record) -> Record:
     """Return a verdict's keys with lists that fit a line; `why_more` counts the reasons left out."""
     why = body["why"]
     assert isinstance(why, list)
-    body["why"] = [{key: bounded(str(value), NAME_BYTES) for key, value in reason.items()} for reason in why[:LISTED]]
-    if len(why) > LISTED:
-        body["why_more"] = len(why) - LISTED
+    told = [{key: bounded(str(value), NAME_BYTES) for key, value in reason.items()} for reason in why[:LISTED]]
+    body["why"] = _first(told, WHY_BYTES)
+    if left := len(why) - len(_first(told, WHY_BYTES)):
+        body["why_more"] = left
     for key in ("awaiting", "blind"):
-        if isinstance(told := body.get(key), list):
-            body[key] = [bounded(str(item), NAME_BYTES) for item in told[:LISTED]]
+        if isinstance(words := body.get(key), list):
+            body[key] = _first([bounded(str(word), NAME_BYTES) for word in words[:LISTED]], WORDS_BYTES)
     return body
+
+
+def _first(items: list[T], limit: int) -> list[T]:
+    """Return the first items that together take `limit` bytes in JSON."""
+    sizes = accumulate(len(to_line({"": item}).encode()) for item in items)
+    return [item for item, size in zip(items, sizes, strict=True) if size <= limit]
 
 
 def _number(key: str, value: str) -> object:

@@ -48,7 +48,10 @@ class Told:
 
     wanted: int = 0
     gaps: int = 0
+    lost: int = 0
+    last_gap: tuple[int, int] = (0, 0)
     spoofed: int = 0
+    last_spoof: tuple[int, KernelLine | None] = (0, None)
     trouble: str = ""
 
     def lines(self, lines: tuple[KernelLine, ...]) -> None:
@@ -58,10 +61,13 @@ class Told:
     def lost_lines(self, count: int, from_seq: int, to_seq: int) -> None:
         """Count gaps."""
         self.gaps += 1
+        self.lost += count
+        self.last_gap = (from_seq, to_seq)
 
     def spoofed_line(self, line: KernelLine, facility: int) -> None:
         """Count forgeries: what this benchmark writes into the device is one."""
         self.spoofed += 1
+        self.last_spoof = (facility, line)
 
     def unreadable(self, error: SourceError) -> None:
         """Remember why."""

@@ -72,7 +72,6 @@ def batches(seed: int) -> Iterator[Lines]:
         yield Lines(tuple(KernelLine(n, n / 100, rng.randint(0, 7), mutated(rng)) for n in range(first, first + BATCH)))
 
 
-@pytest.mark.slow
 def test_mutated_lines_break_nothing() -> None:
     slowest, seen = (0.0, ""), 0
     for batch in batches(seed=20_250_101):

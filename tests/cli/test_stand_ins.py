@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,8 +129,15 @@ def test_lists_the_gpus_of_the_layout(tmp_path: Path, instance_type: str) -> Non
 # -- answers that do not come -----------------------------------------------------------------------------------------
 
 
-def start(programs: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([programs / "nvidia-smi", *SMI], stdout=subprocess.DEVNULL, start_new_session=True)
+@contextlib.contextmanager
+def start(programs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [str(programs / "nvidia-smi"), *SMI]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True) as child:
+        try:
+            yield child
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def test_a_hang_survives_sigterm_and_not_sigkill(programs: Path) -> None:
