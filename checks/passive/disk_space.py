@@ -1,7 +1,8 @@
 """Free space and free inodes of the node's own disks, by `df` of GNU coreutils.
 
 Rules of this file:
-- `df` may hang on a mount that is dead, and that costs this check alone. `--local` keeps it off network mounts.
+- `df` hangs on a mount that is dead. `--local` keeps it off network mounts, but takes FUSE (S3, GCS, sshfs) for local: so the
+  kinds of file system are named, and `df` asks no other. A disk that hangs all the same costs this check alone.
 - A share says little on a large disk: `full` counts only while less than `spare` bytes are free.
 - `df` names a device once, under its shortest mount point, and exits 1 when one mount fails, with the others listed all the
   same: those are judged, and the failed one is unknown.
@@ -20,20 +21,22 @@ from hma.model import NodeFacts, Observation, Status
 
 SPACE = "DISK-FULL"
 INODES = "INODES-FULL"
+KINDS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
 COLUMNS = "source,fstype,itotal,iavail,size,used,avail,target"
+_NOTHING = "no file systems processed"
+"""What df says, with exit 1, where no disk is of these kinds: in a container that sees only its own overlay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """`full`: share in use from which a disk is full, unless `spare_bytes` are free; `inodes`: the same for inodes.
 
-    `kinds`: file systems that are looked at. `ignore`: mount points that are not.
+    `ignore`: mount points that are not looked at.
     """
 
     full: float = field(default=0.95, metadata={"least": 0.01, "most": 1.0})
     spare_bytes: int = 10 * 1024**3
     inodes: float = field(default=0.98, metadata={"least": 0.01, "most": 1.0})
-    kinds: tuple[str, ...] = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
     ignore: tuple[str, ...] = ()
 
 
@@ -49,15 +52,17 @@ class _Row(NamedTuple):
 
 
 def observe(sample: Output, node: NodeFacts, options: Options) -> Iterator[Observation]:
-    """Return for each disk whether it is full, and what `df` could not tell."""
+    """Return for each disk whether it is full, and what `df` could not tell; nothing where the node has no such disk."""
     lines = sample.stdout.splitlines()
     rows = [row for line in lines[1:] if (row := _row(line)) is not None]
+    if not rows and _NOTHING in sample.stderr:
+        return
     if not rows or sample.truncated:
         said = (sample.stderr or sample.stdout).strip().partition("\n")[0] or "no output"
         yield Observation(SPACE, "host", Status.UNKNOWN, f"df gave no list (exit {sample.returncode}): {said[:200]}")
         return
     for row in rows:
-        if row.kind in options.kinds and row.point not in options.ignore:
+        if row.kind in KINDS and row.point not in options.ignore:
             yield _space(row, options)
             yield _inodes(row, options)
     if sample.returncode != 0:
@@ -105,7 +110,7 @@ def _human(count: int) -> str:
 CHECK = Check(
     name="disk_space",
     title="Free space and inodes of the node's disks",
-    source=Command(("df", "--local", "--block-size=1", f"--output={COLUMNS}")),
+    source=Command(("df", "--local", "--block-size=1", *(f"--type={kind}" for kind in KINDS), f"--output={COLUMNS}")),
     observe=observe,
     codes=frozenset({SPACE, INODES}),
     interval_s=120.0,

@@ -20,7 +20,10 @@ from hma.cli.simulated_node import LAYOUTS
 from hma.instance_types import canonical
 
 SMI = ("--query-gpu=index,pci.bus_id,uuid,serial,name,temperature.gpu,power.draw", "--format=csv,noheader,nounits")
-DF = ("--local", "--block-size=1", "--output=source,fstype,itotal,iavail,size,used,avail,target")
+DF = (
+    *("--local", "--block-size=1", "--type=ext2", "--type=ext3", "--type=ext4", "--type=xfs", "--type=btrfs", "--type=f2fs"),
+    *("--type=zfs", "--output=source,fstype,itotal,iavail,size,used,avail,target"),
+)
 STATES = {
     "healthy": "every GPU is listed",
     "lost GPU": "the GPU (its PCI address or its index) has no handle: one text, no list, exit 15",

@@ -1,5 +1,7 @@
 """Output of `df`. Where it is from: tests/data/df/ORIGIN.md."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from checks.passive.disk_space import CHECK, Options
 from hma.check import Command, Output
 from hma.model import Observation, Status
 from tests.checks.kernel_lines import NODE
+from tests.sources.stuck import NEEDS_FUSE, silent
 
 DATA = Path(__file__).parents[1] / "data/df"
 HEADER = "Filesystem              Type       Inodes    IFree    1B-blocks        Used       Avail Mounted on\n"
@@ -49,7 +52,7 @@ def test_captured_output_is_fine_and_only_the_disk_is_looked_at() -> None:
         (row(kind="tmpfs", used=GIB), Options(), []),
         (row(kind="squashfs", used=GIB), Options(), []),
         (row(kind="nfs4", used=GIB), Options(), []),
-        (row(used=GIB), Options(ignore=("/var",)), []),
+        (row(used=GIB), Options(ignore=("/var", "/boot")), []),
         (row(used=GIB, point="/my data"), Options(), [("DISK-FULL", "fs:/my data")]),
         ("/dev/x btrfs - - 10737418240 10737418240 0 /b\n", Options(), [("DISK-FULL", "fs:/b")]),
         ("/dev/x xfs 0 0 0 0 0 /b\n", Options(), []),
@@ -81,6 +84,27 @@ def test_output_that_was_cut_is_unknown() -> None:
     assert seen.status is Status.UNKNOWN
 
 
-def test_network_mounts_are_not_asked() -> None:
+def test_node_without_such_a_disk_says_nothing() -> None:
+    assert observe("", code=1, stderr="df: no file systems processed\n") == []
+
+
+def run() -> Output:
+    """Return what the real df says here."""
     assert isinstance(CHECK.source, Command)
-    assert "--local" in CHECK.source.argv
+    done = subprocess.run(
+        CHECK.source.argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}, timeout=10
+    )
+    return Output(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.needs("df")
+def test_df_of_this_machine_is_understood() -> None:
+    seen = list(CHECK.observe(run(), NODE, CHECK.options))
+    assert {o.status for o in seen} <= {Status.OK, Status.DEGRADED}
+
+
+@NEEDS_FUSE
+@pytest.mark.needs("root", "df")
+def test_df_is_not_held_up_by_a_file_system_that_never_answers(tmp_path: Path) -> None:
+    with silent(tmp_path):
+        run()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from checks.passive import (
     clock_sync,
-    disk_space,
     edac,
     kernel_limits,
     memory_pressure,
@@ -18,7 +16,7 @@ from checks.passive import (
     stuck_process,
     zombies,
 )
-from hma.check import AnyCheck, Command, Files, Output, Processes
+from hma.check import AnyCheck, Files, Processes
 from hma.cli.simulated_node import LAYOUTS, build
 from hma.model import Observation, Status
 from hma.sources.clock import read_clock
@@ -69,14 +67,3 @@ def test_this_machine_is_judged_without_an_error() -> None:
             assert seen.code in check.codes
     (clock,) = clock_sync.CHECK.observe(read_clock(), NODE, clock_sync.CHECK.options)
     assert clock.status in (Status.OK, Status.DEGRADED)
-
-
-@pytest.mark.needs("df")
-def test_df_of_this_machine_is_understood() -> None:
-    assert isinstance(disk_space.CHECK.source, Command)
-    done = subprocess.run(disk_space.CHECK.source.argv, capture_output=True, text=True, check=False, env={"LC_ALL": "C"})
-    seen = list(
-        disk_space.CHECK.observe(Output(done.returncode, done.stdout, done.stderr), NODE, disk_space.Options(kinds=("tmpfs",)))
-    )
-    assert {o.status for o in seen if o.component != "host"} <= {Status.OK, Status.DEGRADED}
-    assert any(o.code == "DISK-FULL" for o in seen)

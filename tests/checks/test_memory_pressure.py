@@ -29,7 +29,7 @@ def test_last_minute_against_the_threshold(full: str, options: Options, status: 
     "tree",
     [
         Tree({}, {}),
-        Tree({}, {SOURCE: "Operation not supported"}),  # captured: 6.18 with CONFIG_PSI_DEFAULT_DISABLED
+        Tree({}, {SOURCE: "Operation not supported"}),  # kernel/sched/psi.c: PSI compiled in and off
         Tree({SOURCE: ""}, {}),
         Tree({SOURCE: SOME}, {}),
         Tree({SOURCE: "full avg10=0.00 avg60=x avg300=0.00 total=0\n"}, {}),
