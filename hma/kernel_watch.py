@@ -108,6 +108,7 @@ class KernelWatch:
             "foreign": reader.foreign,
             "spoofed": reader.spoofed,
             "malformed": reader.malformed,
+            "restarts": reader.restarts,
         }
 
     # -- told by the reader --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from checks.passive.nvidia_smi import has_gpus
-from hma.check import Check, Files, NoOptions, SourceError, Tree
+from hma.check import Check, Files, NoOptions, Tree
 from hma.model import Attrs, NodeFacts, Observation, Status
 
 COUNT = "GPU-COUNT-PCI"
@@ -21,7 +21,9 @@ _ROOT = "sys/bus/pci/devices/"
 def observe(sample: Tree, node: NodeFacts, options: NoOptions) -> Iterator[Observation]:
     """Name the GPUs seen at start that have left the bus, and tell fewer or more GPUs than the instance type has."""
     if not sample.files:
-        raise SourceError(f"/{_ROOT}: no device can be read; is /sys mounted where the agent looks?")
+        detail = f"/{_ROOT}: no device can be read; is /sys mounted where the agent looks?"
+        yield Observation(COUNT, NODE, Status.UNKNOWN, detail)
+        return
     seen, unread = _gpus(sample)
     gone = sorted(gpu.address for gpu in node.gpus if gpu.address not in seen | unread)
     known = node.expected.gpus if node.expected else None

@@ -20,7 +20,8 @@ from hma.check import KernelLine, SourceError
 from hma.loop import Loop, Timer
 from hma.sources.kmsg_channel import Channel, PathGone, Replaced, Watch, WriterGone, open_channel, reason, watch_for
 from hma.sources.kmsg_numbers import Numbers
-from hma.sources.kmsg_record import HEAD, MAX_TEXT, combined, continues, shown
+from hma.sources.kmsg_pattern import combined
+from hma.sources.kmsg_record import HEAD, MAX_TEXT, continues, shown
 
 SLICE_S = 0.005
 BATCH = 500
@@ -103,7 +104,7 @@ class KernelLogReader:
 
     def patterns(self, sources: Iterable[bytes]) -> None:
         """Hand on lines that match one of these from now on; what was read before is not looked at again."""
-        self._wanted = combined(tuple(sources))
+        self._wanted = combined(sources)
 
     def start(self) -> None:
         """Open the log on the next turn of the loop."""
@@ -220,8 +221,8 @@ class KernelLogReader:
             self._take(lines)
             if self._loop.clock() >= until:
                 self._flush(self._numbers.last)
-                if self._channel is channel and not channel.asks_again:
-                    self._again(0.0, self._drain)
+                if self._channel is channel:
+                    self._again(0.0, self._drain)  # not left to the descriptor: only reading on tells whether that was all
                 return
 
     def _ended(self, channel: Channel, end: Exception) -> None:
@@ -265,8 +266,9 @@ class KernelLogReader:
     def _keep(self, prio: int, seq: int, usec: int, text: bytes) -> None:
         monotonic_s = self._monotonic()
         now = self._loop.clock()
-        # The kernel's stamp is not disciplined by NTP and may run ahead; a fact from the future would confuse whoever waits.
-        at = min(now, usec / 1e6 + (now - monotonic_s))
+        # By its time a line is known again when it is read again: microseconds between our two readings must not show in it.
+        # The stamp is not disciplined by NTP and may run ahead of our clock; it is left so, for the same reason.
+        at = usec / 1e6 + round(now - monotonic_s, 2)
         line = KernelLine(seq, at, prio & 7, shown(text))
         if prio > 7:
             self.foreign += 1

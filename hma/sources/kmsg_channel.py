@@ -42,8 +42,6 @@ class Channel(Protocol):
     """An open kernel log. `fd` is what to wait for (-1: nothing, look again later)."""
 
     numbers: ClassVar[type[Numbers]]
-    asks_again: ClassVar[bool]
-    """Whether `fd` stays ready while there is more to read."""
     fd: int
 
     def woken(self) -> None:
@@ -63,7 +61,6 @@ class Device:
     """/dev/kmsg: one read is one record; a reader overtaken by the ring gets EPIPE once, then the oldest record."""
 
     numbers: ClassVar[type[Numbers]] = Numbers
-    asks_again: ClassVar[bool] = True
 
     def __init__(self, fd: int, read: Read) -> None:
         self.fd = fd
@@ -103,7 +100,6 @@ class Pipe:
     """A FIFO that a program writes records into."""
 
     numbers: ClassVar[type[Numbers]] = CopiedNumbers
-    asks_again: ClassVar[bool] = True
 
     def __init__(self, fd: int, read: Read) -> None:
         self.fd = fd
@@ -133,7 +129,6 @@ class RegularFile:
     """A file of records that grows, is rotated or truncated. Watched by inotify, or by looking where there is none left."""
 
     numbers: ClassVar[type[Numbers]] = CopiedNumbers
-    asks_again: ClassVar[bool] = False
 
     def __init__(self, path: Path, fd: int, read: Read, watch: Watch | None) -> None:
         self._path = path

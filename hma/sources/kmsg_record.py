@@ -1,4 +1,4 @@
-r"""Records of the kernel log in the format of /dev/kmsg, `6,339,5140900,-;NVRM: loading ...`: cut, parsed, searched.
+r"""Records of the kernel log in the format of /dev/kmsg, `6,339,5140900,-;NVRM: loading ...`: cut and parsed.
 
 Rules of this file:
 - Format: Documentation/ABI/testing/dev-kmsg of the kernel. Level and facility in one number, sequence, microseconds, flags,
@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 MAX_RECORD = 8192
 """The kernel's CONSOLE_EXT_LOG_MAX; a read with less room fails with EINVAL and skips the record."""
@@ -21,8 +20,6 @@ MAX_LINE = 4 * MAX_RECORD
 
 HEAD = re.compile(rb"(\d{1,4}),(\d{1,18}),(\d{1,18})(?:,[^;\n]{0,256})?;")
 """Priority, sequence, microseconds. 18 digits: a sequence must fit the journal's signed 64 bits."""
-
-Match = Callable[[bytes], object]
 
 _PLAIN = bytes(range(32, 127)) + b"\n"
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != ord("\n")}
@@ -72,20 +69,3 @@ class Splitter:
         """Return what was left without a newline: at the end of a stream it is a record like any other."""
         tail, self._tail, self._skipping = self._tail, b"", False
         return [tail] if tail else []
-
-
-def combined(sources: tuple[bytes, ...]) -> Match:
-    """Return a search for any of the patterns; raises re.error for one that is none.
-
-    One flat alternation costs a quarter of the same in groups: only there does `re` look at first letters. Patterns with groups
-    (a back reference counts them) or with flags of their own (which may stand only at the start) are searched one by one.
-    """
-    compiled = [re.compile(source, re.MULTILINE) for source in sources]
-    if not compiled:
-        return re.compile(rb"(?!)").search
-    plain = [p.pattern for p in compiled if not p.groups and p.flags == re.MULTILINE]
-    others = [p.search for p in compiled if p.groups or p.flags != re.MULTILINE]
-    searches = [re.compile(b"|".join(plain), re.MULTILINE).search, *others] if plain else others
-    if len(searches) == 1:
-        return searches[0]
-    return lambda text: any(search(text) for search in searches)

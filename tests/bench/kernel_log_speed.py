@@ -25,7 +25,7 @@ KMSG = Path("/dev/kmsg")
 LIMIT = Path("/proc/sys/kernel/printk_devkmsg")
 LINES = 100_000
 EVERY = 100
-QUIET = "pcieport 0000:00:1c.0: AER: this line of a benchmark is of no interest to anybody, number"
+QUIET = "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready, says a benchmark in its line number"
 WANTED = "NVRM: Xid (PCI:0000:00:00): 0, this line of a benchmark is no fault, number"
 
 WRITE_KMSG = f"""

@@ -134,11 +134,13 @@ def test_malformed_record_is_counted_and_the_next_one_read(device: ScriptedDevic
         (4_000_000_000, 0.0, 4000.0),
         (4_000_000_000, 600.0, 4600.0),
         (4_400_000_000, 600.0, 5000.0),
-        (5_000_000_001, 0.0, 5000.0),
+        (5_000_000_001, 0.0, 5000.000001),
+        (4_000_000_000, 0.000003, 4000.0),
+        (4_000_000_000, 600.000003, 4600.0),
     ],
-    ids=["never slept", "slept", "just now, after a sleep", "stamp ahead of the clock"],
+    ids=["never slept", "slept", "just now, after a sleep", "stamp ahead of the clock", "read apart", "slept, read apart"],
 )
-def test_time_is_boottime(device: ScriptedDevice, read: Open, clock: SetClock, usec: int, slept_s: int, at: float) -> None:
+def test_time_is_boottime(device: ScriptedDevice, read: Open, clock: SetClock, usec: int, slept_s: float, at: float) -> None:
     device.more(record(1, usec=usec))
     bench = read(monotonic=lambda: clock.now - slept_s)
     assert [line.at for line in bench.told.batches[0]] == [at]
@@ -260,6 +262,15 @@ def test_flood_leaves_the_loop_its_turn(device: ScriptedDevice) -> None:
         bench.loop.run_once(0.0)
     assert len(turns) > 5
     assert max(after - before for before, after in itertools.pairwise(turns)) < 1000
+    bench.close()
+
+
+def test_slice_that_ends_with_the_last_record_notices_the_end(device: ScriptedDevice) -> None:
+    clock = SetClock(tick_s=1.0)
+    device.more(record(1))
+    bench = Bench(PATH, clock=clock, monotonic=clock, device=device)
+    bench.turn()
+    assert (bench.told.seqs, bench.reader.caught_up, bench.idle) == ([1], True, True)
     bench.close()
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hma.sources.kmsg_record import HEAD, MAX_LINE, MAX_TEXT, Splitter, combined, continues, escaped, shown
+from hma.sources.kmsg_record import HEAD, MAX_LINE, MAX_TEXT, Splitter, continues, escaped, shown
 
 
 @pytest.mark.parametrize(
@@ -124,34 +123,6 @@ def test_of_an_endless_line_the_beginning_is_taken_and_the_rest_dropped() -> Non
     lines += splitter.feed(b"end\n4,2,2,-;next\n")
     assert [line[: len(head)] for line in lines] == [head, b"4,2,2,-;next"]
     assert len(lines[0]) <= MAX_LINE + 1000
-
-
-@pytest.mark.parametrize(
-    ("sources", "text", "found"),
-    [
-        ((), b"", False),
-        ((), b"anything", False),
-        ((rb"NVRM: ", rb"SXid \("), b"nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 1", True),
-        ((rb"NVRM: ", rb"SXid \("), b"nothing", False),
-        ((rb"a|b", rb"c|d"), b"xdx", True),
-        ((rb"^NVRM", rb"^BUG"), b"BUG: x", True),
-        ((rb"^NVRM", rb"^BUG"), b"a BUG: x", False),
-        ((rb"(?i)oops", rb"NVRM"), b"OOPS", True),
-        ((rb"(?i)oops", rb"nvrm"), b"NVRM", False),
-        ((rb"(x)y", rb"(a)\1"), b"aa", True),
-        ((rb"(x)y", rb"(a)\1"), b"ax", False),
-        ((rb"(?P<n>x)y", rb"(?P<n>a)b"), b"ab", True),
-        ((rb"",), b"", True),
-    ],
-)
-def test_patterns_find_together_what_each_would_find(sources: tuple[bytes, ...], text: bytes, found: bool) -> None:
-    assert bool(combined(sources)(text)) is found
-    assert any(re.search(source, text, re.MULTILINE) for source in sources) is found
-
-
-def test_wrong_pattern_is_refused() -> None:
-    with pytest.raises(re.error):
-        combined((rb"fine", rb"(open"))
 
 
 def test_splitter_survives_mutated_streams() -> None:
