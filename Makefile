@@ -5,6 +5,7 @@
 #   SCENARIO=name                which story `make demo` plays
 #   PYTEST='-k xid -x'           more arguments for pytest
 #   SYSTEM=0                     never install system packages, even where it may
+#   VENV=/dir RUN=/dir           other places for the environment and for the state of `make run`
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -14,6 +15,7 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))) none)
 VENV := .venv
+RUN := .run
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 SCENARIO ?=
@@ -28,8 +30,8 @@ help: ## list the targets
 
 .PHONY: run
 run: $(VENV)/.run ## watch this machine: the agent in the foreground, state under .run/; Ctrl-C ends it
-	@mkdir -p .run/state .run/run
-	@exec $(BIN)/hma agent --state-dir .run/state --run-dir .run/run
+	@mkdir -p $(RUN)/state $(RUN)/run
+	@exec $(BIN)/hma agent --state-dir $(RUN)/state --run-dir $(RUN)/run
 
 .PHONY: demo
 demo: $(VENV)/.run ## play a fault on a simulated 8-GPU node (SCENARIO=name; without a name, lists them)
@@ -84,11 +86,14 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.python:
-	@[ "$(PYTHON)" != none ] || { echo "make: no Python 3.11 or newer found (python3 is $$(python3 -V 2>&1 | tail -n 1));" \
+	@[ "$(PYTHON)" != none ] || { echo "make: no Python 3.11 or newer found (python3 is $$(python3 -V 2>/dev/null || echo absent));" \
 	  "install one (apt-get install python3 python3-venv) or say make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1 | tail -n 1); Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo no Python that runs);" \
+	  "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot make virtual environments: apt-get install python3-venv (or this distribution's package of it)" >&2; exit 1; }
+	@mkdir -p $(VENV) 2>/dev/null && [ -w $(VENV) ] || { echo "make: $(abspath $(VENV)) cannot be written by $$(id -un);" \
+	  "copy this folder to a place of your own, or say make run VENV=/tmp/hma/venv RUN=/tmp/hma/run" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@

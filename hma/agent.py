@@ -21,7 +21,7 @@ from hma.check import Command, Output, Sample, SourceError
 from hma.engine.step import beginning
 from hma.guard_time import arm
 from hma.journal_records import Commit, Cursor, Snapshot
-from hma.judge import Judge, difference
+from hma.judge import Judge, difference, united
 from hma.kernel_watch import CURSOR, KernelWatch
 from hma.loop import Loop, Timer
 from hma.model import Attrs, Change, Instant, Report, State
@@ -48,7 +48,7 @@ CURSOR_S = 60.0
 STOP_S = 1.0
 IMDS_RETRY_S = (30.0, 300.0, 1_800.0)
 IMDS_TIMEOUT_S = 5.0
-FIXED = ("kernel_log", "state_dir", "run_dir", "record", "node", "log")
+FIXED = ("kernel_log", "state_dir", "run_dir", "record", "node", "log", "journal")
 """Settings that a reload does not change: what they name is open."""
 
 
@@ -140,6 +140,7 @@ class Agent:
             self._tell("journal_lost", note)
         self._emitter.tell_again(snapshot.unemitted)
         if snapshot.state is not None:
+            self._trace_start(united(snapshot.state, self._judge.state))
             self._judge.adopt(snapshot.state)
 
     def trouble(self, text: str) -> None:
@@ -181,7 +182,9 @@ class Agent:
             self._tell("check_problem", note)
         self._emitter.tell_again(snapshot.unemitted)
         self._kernel.start(snapshot.cursors.get(CURSOR))
-        self._judge.begin(state or beginning(self.now()))
+        begun = state or beginning(self.now())
+        self._trace_start(begun)
+        self._judge.begin(begun)
 
     def _save_cursor(self) -> None:
         self._judge.judge()
@@ -201,7 +204,7 @@ class Agent:
 
     def _judged(self, now: Instant, before: State, after: State, changes: tuple[Change, ...]) -> None:
         if self._settings.config.record is not None:
-            self._recorder.trace(judged_line(now, after.verdict if after.verdict is not before.verdict else None))
+            self._recorder.trace(judged_line(now, after.verdict if after.verdict != before.verdict else None))
         events = tuple(event_of(change, self._node, self._judge.catalogue) for change in changes)
         commit = replace(difference(before, after), events=events)
         # Every line up to here has been judged now, which a cursor that is saved promises.
@@ -261,10 +264,13 @@ class Agent:
         self._node = facts
 
     def _plan(self) -> None:
+        self._trace_start(self._judge.state)
         self._runner.plan(self._settings.checks.values(), self._node, self._settings.disabled)
         self._kernel.patterns_changed()
+
+    def _trace_start(self, state: State | None) -> None:
         if self._settings.config.record is not None:
-            self._recorder.trace(start_line(self.now(), self._node, self._judge.state))
+            self._recorder.trace(start_line(self.now(), self._node, state))
 
     # -- reload --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The configuration of the agent: one YAML file over defaults, parsed once into frozen values.
 
 Rules of this file:
-- A key is the name of its field without the unit (`keep_s` is `keep: 30d`); `docs/configuration.md` lists them all.
+- A key is the name of its field without the unit (`keep_s` is `keep: 30d`); `hma config show` prints them all.
 - Every problem of the file is collected before ConfigError is raised; nothing here ends in a traceback.
 - No secret is ever read from here, and the only environment variable is HMA_CONFIG, the path of the file.
 """

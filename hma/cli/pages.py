@@ -184,7 +184,7 @@ def _row(row: Policy) -> str:
         f'<a id="{row.code.lower()}"></a>`{row.code}`',
         f"**{row.title}.** {row.about}",
         worth_words(row),
-        " or ".join(_end(end) for end in row.ends),
+        " or ".join(map(end_words, row.ends)),
         " / ".join(word for word in (row.fault_type, row.fault_reason) if word),
         row.source,
     )
@@ -232,7 +232,8 @@ def _inhibit(inhibit: Inhibit) -> str:
     return f"a mere consequence within {duration_words(inhibit.within_s)} of {cause}{where}"
 
 
-def _end(end: End) -> str:
+def end_words(end: End) -> str:
+    """Return one way in which a fault ends, as the catalogue's file has it."""
     if end.kind == "by":
         return f"by {end.code}"
     return f"{end.kind} {duration_words(end.for_s)}" if end.for_s else end.kind

@@ -38,6 +38,7 @@ def _journal(journal: dict[str, str]) -> str:
 
 def _kernel_log(log: dict[str, object]) -> str:
     if log["trouble"]:
-        return f"{log['path']}: {log['trouble']}"
+        # What the reader says names the path already; what is said before it has opened does not.
+        return f"{log['path']}: " + str(log["trouble"]).removeprefix(f"{log['path']}: ")
     counted = ("seen", "lost", "foreign", "spoofed", "malformed")
     return f"{log['path']}: " + ", ".join(f"{log[name]} {name}" for name in counted)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hma.catalogue import Catalogue, Policy
+from hma.cli.pages import end_words
 from hma.cli.shown import short
 from hma.fields import duration_words
 from hma.journal_records import Event
@@ -127,7 +128,7 @@ def _row_words(row: Policy) -> Iterator[str]:
         yield f"confirmed by {by} within {within}; otherwise {row.confirm.otherwise.value}"
     if row.inhibit is not None:
         yield f"a mere consequence within {duration_words(row.inhibit.within_s)} of {', '.join(row.inhibit.by)}"
-    yield f"ends: {', '.join(str(end) for end in row.ends)}"
+    yield f"ends: {' or '.join(map(end_words, row.ends))}"
 
 
 def _verdict_words(fault_id: str, live: Fault | None, verdict: Verdict | None) -> str:

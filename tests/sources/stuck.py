@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,21 +70,37 @@ def frozen(folder: Path) -> Iterator[Frozen]:
         _run("losetup", "--detach", device)
 
 
+_SERVE = """
+import ctypes, os, sys
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.mount(b"silent", os.fsencode(sys.argv[1]), b"fuse", 0, options)
+print(os.strerror(ctypes.get_errno()) if failed else "mounted", flush=True)
+sys.stdin.read()
+"""
+
+
 @contextlib.contextmanager
 def silent(folder: Path) -> Iterator[Path]:
-    """Yield the place of a file system below `folder` that answers nothing; abort it at the end, which frees who waits."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    """Yield the place of a file system below `folder` that answers nothing; abort it at the end, which frees who waits.
+
+    Its server is a process of its own: a child of ours would inherit the server's descriptor, wait for the file system with it,
+    and so keep alive what it waits for.
+    """
     place = folder / "silent"
     place.mkdir()
-    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
-        failed = libc.mount(b"silent", os.fsencode(place), b"fuse", 0, options.encode())
-        assert not failed, f"mount: {os.strerror(ctypes.get_errno())}"
-        yield place
-    finally:
-        os.close(fd)
-        libc.umount2(os.fsencode(place), MNT_DETACH)
+    argv = [sys.executable, "-c", _SERVE, str(place)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            told = server.stdout.readline().strip()
+            assert told == "mounted", told
+            yield place
+        finally:
+            server.kill()
+            server.wait()
+            ctypes.CDLL(None).umount2(os.fsencode(place), MNT_DETACH)
 
 
 def state(pid: int) -> str:
