@@ -7,13 +7,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from hma.check import Process, SourceError
 from hma.loop import boottime
 from hma.sources.processes import TICKS, parse_stat, read_processes, standing
-from tests.sources.stuck import NEEDS, frozen, state
+from tests.agent_run import until
+from tests.sources.stuck import NEEDS, frozen
 
 TAIL = (
     "1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0 18446744073709551615 0 0 0 0 0 0 0 2147483647 0 0 0 0 17 1 0 0 0 0 0"
@@ -124,24 +126,22 @@ def test_real_states_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.needs(*NEEDS)
 def test_real_process_in_state_d_tells_where_it_waits(tmp_path: Path) -> None:
-    with frozen(tmp_path) as disk:
-        writer = subprocess.Popen(disk.writer, stderr=subprocess.DEVNULL)
-        give_up = time.monotonic() + 10
-        while state(writer.pid) != "D":
-            assert time.monotonic() < give_up
-        process = next(p for p in read_processes(Path("/"), boottime()).processes if p.pid == writer.pid)
-        assert process.state == "D"
-        assert process.wchan not in ("", "0")
-        assert standing(writer.pid) == f"is in uninterruptible sleep (state D, wchan {process.wchan})"
-        disk.thaw()
-        writer.wait()
+    with frozen(tmp_path) as disk, subprocess.Popen(disk.writer, stderr=subprocess.DEVNULL) as writer:
+        try:
+            process = until(lambda: stuck(writer.pid), "state D, and where")
+            assert standing(writer.pid) == f"is in uninterruptible sleep (state D, wchan {process.wchan})"
+        finally:
+            disk.thaw()
 
 
-def test_five_thousand_processes_are_read_in_reasonable_time(tmp_path: Path) -> None:
+def stuck(pid: int) -> Process | Literal[False]:
+    """Return the process once it sleeps in D and the kernel says where; on its way there it says neither."""
+    found = next(p for p in read_processes(Path("/"), boottime()).processes if p.pid == pid)
+    return found if found.state == "D" and found.wchan not in ("", "0") else False
+
+
+def test_every_one_of_five_thousand_processes_is_read(tmp_path: Path) -> None:
     root = made(tmp_path, {1: stat(1, "kworker/0:1-events")})
     for pid in range(2, 5_001):
         (root / "proc" / str(pid)).symlink_to("1")
-    began = time.process_time()
-    table = read_processes(root, 0.0)
-    assert len(table.processes) == 5_000
-    assert time.process_time() - began < 0.5  # 0.04 s of a disk's files, 0.065 s of the kernel's
+    assert len(read_processes(root, 0.0).processes) == 5_000
