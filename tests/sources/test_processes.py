@@ -15,7 +15,7 @@ from hma.check import Process, SourceError
 from hma.loop import boottime
 from hma.sources.processes import TICKS, parse_stat, read_processes, standing
 from tests.agent_run import until
-from tests.sources.stuck import NEEDS, frozen
+from tests.sources.stuck import NEEDS, frozen, state
 
 TAIL = (
     "1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0 18446744073709551615 0 0 0 0 0 0 0 2147483647 0 0 0 0 17 1 0 0 0 0 0"
