@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hma.journal import Journal, JournalError
-from hma.journal_copy import COPY_NAME, KEPT_CORRUPT, move_aside, read_copy
+from hma.journal_copy import COPY_NAME, KEPT_CORRUPT, Copy, move_aside, read_copy
 from hma.journal_read import SCHEMA, checksum, connect, last_known, open_readonly
 from hma.journal_records import Commit, Cursor, Snapshot
 from hma.model import Action, FaultKey, Status
@@ -48,10 +48,10 @@ def saved(path: Path, *commits: Commit) -> None:
             journal.commit(one)
 
 
-def tampered(path: Path, sql: str, *values: str | int) -> None:
+def tampered(path: Path, sql: str) -> None:
     """Change the database behind the journal's back."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        assert db.execute(sql, values).rowcount
+        assert db.execute(sql).rowcount
 
 
 def test_new_journal_holds_nothing_and_says_nothing(path: Path) -> None:
@@ -84,6 +84,20 @@ def test_commit_said_twice_changes_nothing(path: Path) -> None:
     saved(path, commit(fault(1), events=(event(1),)), commit(fault(1), events=(event(1)._replace(body="other"),)))
     assert loaded(path) == once
     assert read_copy(path.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("one", "synchronous"),
+    [(commit(fault(1)), 2), (Commit(events=(event(1),)), 2), (Commit(cursors={"kernel": Cursor(BOOT, 9)}), 1)],
+)
+def test_commit_is_flushed_unless_it_only_moves(path: Path, one: Commit, synchronous: int) -> None:
+    """FULL flushes the log at each commit, NORMAL at each checkpoint (sqlite.org/pragma.html#pragma_synchronous)."""
+    with opened(path) as journal:
+        for _ in range(2):
+            journal.commit(Commit(verdict=verdict(3.0)))
+            journal.commit(one)
+            assert journal._db.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+            assert journal._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_ended_fault_is_gone_and_another_stays(path: Path) -> None:
@@ -198,7 +212,7 @@ def test_reader_without_a_journal_says_what_to_do(path: Path) -> None:
 def test_copy_waits_for_tidy_and_is_written_at_the_end(path: Path) -> None:
     with opened(path) as journal:
         journal.commit(commit(fault(1)))
-        assert read_copy(path.parent) is None
+        assert read_copy(path.parent) == Copy(0, 0.0)
         journal.tidy()
         assert read_copy(path.parent) == journal.for_copy()
         journal.commit(commit(fault(2)))
@@ -215,6 +229,7 @@ def test_copy_is_not_written_again_for_one_more_sight_of_a_fault(path: Path) -> 
             Commit({fault(1).key: fault(1, count=9, seen=9.0)}, events=(event(1),), cursors={"kernel": Cursor(BOOT, 9)})
         )
         assert not journal.untidy
+    assert loaded(path).state.faults == {fault(1).key: fault(1, count=9, seen=9.0)}  # type: ignore[union-attr]
 
 
 def test_database_that_lost_its_last_changes_takes_them_from_the_copy(path: Path, tmp_path: Path) -> None:
@@ -278,12 +293,77 @@ def test_all_lost_is_not_healthy(path: Path) -> None:
     assert "what is true now is unknown" in " ".join(snapshot.notes)
 
 
+def test_missing_copy_is_said_once_because_it_may_have_been_newer(path: Path) -> None:
+    saved(path, commit(fault(1)))
+    (path.parent / COPY_NAME).unlink()
+    snapshot = loaded(path)
+    assert set(snapshot.state.faults) == {fault(1).key}  # type: ignore[union-attr]
+    assert "is gone: that journal.db holds the last changes cannot be proven" in snapshot.notes[0]
+    assert loaded(path).notes == ()
+
+
+def test_start_that_was_cut_short_before_anything_was_recorded_is_no_loss(path: Path) -> None:
+    assert loaded(path) == Snapshot(None)
+    path.unlink()
+    assert last_known(path) == loaded(path) == Snapshot(None)
+
+
 def test_missing_database_beside_its_copy_is_a_loss(path: Path) -> None:
     saved(path, commit(fault(1)))
     path.unlink()
     snapshot = loaded(path)
     assert set(snapshot.state.faults) == {fault(1).key}  # type: ignore[union-attr]
     assert "is gone, and all events recorded before with it" in snapshot.notes[0]
+
+
+# -- what SQLite does not notice ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE faults SET body = replace(body, 'failed', 'ok')", "a row of table faults does not match its checksum"),
+        ("UPDATE verdict SET body = replace(body, 'replace', 'none')", "a row of table verdict does not match its checksum"),
+        ("UPDATE cursors SET seq = seq + 1", "a row of table cursors does not match its checksum"),
+        ("DELETE FROM faults WHERE component = 'gpu:0000:01:00'", "table faults is not complete"),
+        ("DELETE FROM history", "table history is not complete"),
+        ("DELETE FROM verdict", "table verdict is not complete"),
+        ("UPDATE meta SET value = '1' WHERE key = 'generation'", "its value generation is missing or damaged"),
+        ("DELETE FROM meta WHERE key = 'sum.faults'", "its value sum.faults is missing or damaged"),
+        ("DROP TABLE aliases", "no such table: aliases"),
+    ],
+)
+def test_change_behind_our_back_is_damage(path: Path, sql: str, said: str) -> None:
+    saved(path, commit(fault(1)), commit(fault(2)), Commit(history=(past(3),)))
+    before = loaded(path).state
+    tampered(path, sql)
+    snapshot = loaded(path)
+    assert snapshot.state == before
+    assert f"is damaged: {said}; it was moved to" in snapshot.notes[0]
+
+
+def test_damaged_unsent_event_is_left_out_and_named(path: Path) -> None:
+    saved(path, Commit(events=(event(1), event(2), event(3))))
+    tampered(path, "UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE id = 'event-2'")
+    snapshot = loaded(path)
+    assert snapshot.unemitted == (event(1), event(3))
+    assert snapshot.notes == (f"1 unsent events in {path} were damaged and are lost: event-2",)
+    assert loaded(path) == Snapshot(None, unemitted=(event(1), event(3)))
+
+
+def test_index_from_before_is_damage(path: Path) -> None:
+    """A write of one page that never reached the disk: each page is sound, together they are not."""
+    saved(path, Commit(events=(event(1),)))
+    with contextlib.closing(connect(path, "mode=ro")) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_events_1'").fetchone()
+    place = slice(4096 * (root - 1), 4096 * root)
+    older = path.read_bytes()[place]
+    saved(path, Commit(events=(event(2),)))
+    data = bytearray(path.read_bytes())
+    assert data[place] != older
+    data[place] = older
+    path.write_bytes(data)
+    assert "is damaged" in loaded(path).notes[0]
 
 
 # -- versions -------------------------------------------------------------------------------------------------------------

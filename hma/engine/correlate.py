@@ -4,14 +4,14 @@ Rules of this file:
 - Pure: (faults, reports, catalogue, now) in, (faults, ended) out.
 - `unknown` raises nothing and ends nothing, except rows with `raised_by: unknown`, which exist to report blindness.
 - An event (a kernel line) carries its own time, and is judged at that time: when the agent reads it, and whether it reads it
-  twice, makes no difference. One whose quiet time is already over is history, not news.
+  twice, makes no difference. A fault that went quiet before the agent first saw it is history, not news.
 - What time alone does, and when, stands in `_pending_due` and `_end_due` only: `next_due` names the instants, `let_pass` obeys.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -115,6 +115,7 @@ class _Work:
         self.now = now
         self.history = history
         self.ended: list[Fault] = []
+        self._known = {fault.id for fault in live.values()}
         self._enders = {end.code for fault in live.values() for end in catalogue[fault.code].ends}
 
     def carry_over_boot(self, fault: Fault) -> None:
@@ -156,7 +157,7 @@ class _Work:
             for observation in report.observations
             if observation.code in self.catalogue
         ]
-        for one in sorted(seen, key=lambda s: s.at.mono):
+        for one in sorted(seen, key=_stamp):
             self._observe(one)
         for report in reports:
             if report.complete:
@@ -190,7 +191,8 @@ class _Work:
             if observation.at is not None:
                 self.let_pass(key, seen.at.mono)
             if observation.status is Status.OK:
-                self._fine(key, seen.at.mono)
+                if _speaks_of(seen, self.live.get(key)):
+                    self._fine(key, seen.at.mono)
             elif _raises(observation, self.catalogue[code]):
                 self._see(key, seen)
 
@@ -215,14 +217,11 @@ class _Work:
                 continue
             self.let_pass(fault.key, seen.at.mono)
             current = self.live.get(fault.key)
-            # Read again after a crash, the word that ended an earlier fault must not end the one that came after it.
-            if current is not None and seen.at.mono >= current.last_seen.mono:
+            if current is not None and _speaks_of(seen, current):
                 self._move(current, Signal.BY, f"{code}: {detail}".rstrip(": "))
 
     def _see(self, key: FaultKey, seen: _Seen) -> None:
         policy, observation = self.catalogue[key.code], seen.observation
-        if self._already_over(policy, seen.at):
-            return
         known = self.live.get(key)
         occurrence = Occurrence(_stamp(seen), observation.unit, observation.actor)
         if observation.at is not None and self._counted(key, known, occurrence):
@@ -275,7 +274,7 @@ class _Work:
 
     def _fine(self, key: FaultKey, at: float) -> None:
         fault = self.live.get(key)
-        if fault is None or at < fault.last_seen.mono:
+        if fault is None:
             return
         policy = self.catalogue[fault.code]
         if fault.state is FaultState.PENDING:
@@ -294,6 +293,8 @@ class _Work:
             del self.live[fault.key]
         elif move.to is FaultState.RESOLVED:
             del self.live[fault.key]
+            if signal is Signal.QUIET and fault.id not in self._known:
+                return  # it began and went quiet while nobody looked: history, not news
             self.ended.append(replace(fault, state=move.to, changed=self.now, ended_because=because))
         elif move.to is not fault.state:
             self.live[fault.key] = replace(fault, state=move.to, changed=self.now)
@@ -305,26 +306,43 @@ class _Work:
         at = min(observation.at, self.now.mono)
         return Instant(at, self.now.utc - (self.now.mono - at), self.now.boot_id)
 
-    def _already_over(self, policy: Policy, seen: Instant) -> bool:
-        return any(end.kind == "quiet" and seen.mono + end.for_s <= self.now.mono for end in policy.ends)
-
     def _counted(self, key: FaultKey, known: Fault | None, event: Occurrence) -> bool:
         """Return whether an event has been through here before: the log is read again from the cursor after a crash."""
-        times = self.catalogue[key.code].times
-        if known is not None and event.at >= known.first_seen.mono:
-            return covered(known.occurrences, event, times)
-        # A repetition that was forgotten leaves no past; what belonged to it is too old for the one that began since.
-        if known is not None and times is not None and event.at + times.within_s <= known.first_seen.mono:
-            return True
+        policy = self.catalogue[key.code]
+        if known is not None:
+            if covered(known.occurrences, event, policy.times):
+                return True
+            if not known.occurrences or event.at > known.occurrences[-1].at:
+                return False
+            # What was forgotten, or quiet before the agent saw it, leaves no past, but is too old for the one that began since.
+            if any(event.at + span <= known.first_seen.mono for span in _spans(policy)):
+                return True
         return any(
             (past.code, past.component, past.boot_id) == (*key, self.now.boot_id) and event.at <= past.last_mono
             for past in self.history
         )
 
 
+def _spans(policy: Policy) -> Iterator[float]:
+    """Return the times without a sight after which the next one begins a new fault."""
+    if policy.times is not None:
+        yield policy.times.within_s
+    yield from (end.for_s for end in policy.ends if end.kind == "quiet")
+
+
 def _stamp(seen: _Seen) -> float:
     """Return by which time an event is known again: its own, even where that is ahead of our clock."""
     return seen.at.mono if seen.observation.at is None else seen.observation.at
+
+
+def _speaks_of(seen: _Seen, fault: Fault | None) -> bool:
+    """Return whether a good word came after the fault was last seen.
+
+    Read again after a crash, the word that ended an earlier fault must not end the one that came after it.
+    """
+    if fault is None or seen.observation.at is None:
+        return True
+    return all(seen.observation.at >= occurrence.at for occurrence in fault.occurrences)
 
 
 def _raises(observation: Observation, policy: Policy) -> bool:
@@ -342,4 +360,4 @@ def _words(end: End) -> tuple[Signal, str]:
 def _fault_id(key: FaultKey, boot_id: str, at: float) -> str:
     # The same line read again after a crash must give the same fault, so that nothing downstream counts it twice.
     text = f"{key.code}|{key.component}|{boot_id}|{at:.6f}"
-    return hashlib.blake2s(text.encode(), digest_size=6).hexdigest()
+    return hashlib.blake2s(text.encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()

@@ -169,6 +169,13 @@ def test_by_ends_whatever_the_named_observation_says(status: Status) -> None:
     assert "fault_resolved CARD-1" in n.see(saw("CARD-RESET", at=n.mono, status=status))
 
 
+def test_unknown_look_at_what_would_end_a_fault_does_not_end_it() -> None:
+    n = Node()
+    n.see(saw("CARD-1", at=n.mono))
+    assert n.see(saw("CARD-RESET", status=Status.UNKNOWN)) == []
+    assert n.fault("CARD-1") is not None
+
+
 @pytest.mark.parametrize("end", [lambda n: n.wait(40.0), lambda n: n.reboot()], ids=["quiet", "boot"])
 def test_first_of_several_ends_ends(end: Callable[[Node], list[str]]) -> None:
     n = Node()

@@ -112,3 +112,9 @@ def test_what_was_kept_or_has_been_dropped_is_recognised(times: Times | None) ->
         kept = added(kept, one, times)
     assert all(covered(kept, one, times) for one in seen)
     assert not covered(kept, Occurrence(60.0, "part 0", "pid 0"), times)
+
+
+def test_two_looks_at_the_same_instant_are_one_occurrence() -> None:
+    n = node(Policy("X", "", "card", times=Times(2, 30.0)))
+    n.see(saw("X"), saw("X"))
+    assert n.alive("X").state is FaultState.PENDING

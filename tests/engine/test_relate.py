@@ -180,6 +180,15 @@ def test_cause_of_an_earlier_boot_explains_nothing_new() -> None:
     assert "fault_active CARD-2" in n.see(saw("CARD-2", at=n.mono))
 
 
+def test_consequence_that_ended_explains_nothing() -> None:
+    rows = (Policy("A", "", "card"), Policy("B", "", "card", inhibit=Inhibit(("A",)), ends=(End("by", code="RESET"),)))
+    n = node(*rows, Policy("C", "", "card", inhibit=Inhibit(("B",))), Policy("RESET", "", "card", raised_by="never"))
+    n.see(saw("A"), saw("B"))
+    n.wait(1.0)
+    n.see(saw("RESET", status=Status.OK))
+    assert n.see(saw("C")) == ["fault_active C"]
+
+
 @pytest.mark.parametrize("order", [("A", "B"), ("B", "A")])
 def test_two_that_name_each_other_never_silence_each_other(order: tuple[str, str]) -> None:
     n = node(

@@ -364,6 +364,20 @@ def test_whatever_a_check_says_a_record_is_one_line_of_json_that_no_runtime_cuts
     assert body["msg"] == kind
 
 
+@pytest.mark.parametrize("text", ['"', "\\", "\x00", "\x9b", "\udcff", "x", "\U0001f600"])
+def test_everything_at_its_limit_at_once_is_still_not_cut(text: str) -> None:
+    """Quotes are the worst: in `details: ` the kernel line is JSON inside JSON, so each takes four bytes there."""
+    long = text * 20_000
+    attrs = tuple((f"{n}{text}", long) for n in range(99))
+    fault = replace(FAULT, code=long, component=long, detail=long, evidence=long, attrs=(("xid", long), *attrs), check="c" * 63)
+    fault = replace(fault, confirmed_by=("f" * 16,) * 24, inhibited_by="f" * 16)
+    row = Policy(long, long, "gpu", fault_type=long, fault_reason=long)
+    change = Change("fault_active", AT, fault=fault, note=long, attrs=attrs)
+    line = to_line(record(change, replace(NODE, hostname=long), Catalogue.of([row])))
+    assert len(line.encode()) < LINE_BYTES
+    assert json.loads(line)["boot_id"] == AT.boot_id
+
+
 def whole(text: Text) -> str:
     return text[0] * text[1]
 
