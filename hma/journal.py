@@ -208,4 +208,4 @@ class Journal(JournalWriter):
                 self.adopt(copy, [*self.notes, note])
             self.notes = (*self.notes, note)
         elif copy is None or copy.generation < generation:
-            self._copy_stale = generation > 0
+            self._copy_stale = True

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,15 @@ from hma.loop import Loop, Timer
 CHUNK = 1 << 16
 LOSSY_WAIT_S = 0.2
 LOSSY_BYTES = 1 << 18
+
+# -S: site-packages are not needed, and looking for them takes longer than what is. -I: nor is anything from the environment.
+CODE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from hma.journal_child import main; main(sys.argv[1:])"
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120 (Path.resolve would ask the disk)
+
+
+def keeper_argv(options: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that keeps the journal (`hma.journal_child`)."""
+    return (sys.executable, "-I", "-S", "-X", "utf8", "-c", CODE, ROOT, *options)
 
 
 class Link:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hma.journal_copy import COPY_NAME, Copy, CopyError, move_aside, read_copy, sync_directory
+from hma.journal_copy import COPY_NAME, Copy, CopyError, move_aside, read_copy, sync_directory, write_copy
 from hma.journal_read import DDL, SCHEMA, TRUTH, UNSOUND, DamagedError, JournalReader, connect, is_environment, started_from
 from hma.journal_records import JournalError
 from hma.journal_write import JournalWriter
@@ -60,16 +60,22 @@ def recover(path: Path, now: Callable[[], float]) -> tuple[Copy | None, tuple[st
     copy, said = _read_copy(path.parent, now)
     problem = _problem(path)
     if not problem:
+        if copy is None and not said:
+            said.append(f"{path.parent / COPY_NAME} is gone: that {path.name} holds the last changes cannot be proven")
         return copy, tuple(said)
     lost = [move_aside(p, now()) for p in (path, *_companions(path)) if p.exists()]
     if lost:
         said.insert(0, f"{path} {problem}; it was moved to {lost[0]}, events recorded before are only there")
-    elif copy is not None:
+    elif copy is not None and copy.generation:
         said.insert(0, f"{path} is gone, and all events recorded before with it")
     elif any(path.parent.glob(f"{path.name}.corrupt-*")):
         said.insert(0, f"{path} is gone; older ones lie beside it as {path.name}.corrupt-*")
     if said:
         said.append(started_from(copy))
+    if copy is None:
+        # From the first database on there is a copy: one without has lost it.
+        copy = Copy(0, 0.0)
+        write_copy(path.parent, copy)
     _create(path, copy, said)
     return copy, ()
 
@@ -107,7 +113,7 @@ def _companions(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
-def _create(path: Path, copy: Copy | None, notes: Sequence[str]) -> None:
+def _create(path: Path, copy: Copy, notes: Sequence[str]) -> None:
     """Make a new database at `path` with the content of `copy`, whole or not at all."""
     new = path.with_name(f"{path.name}.new")
     for old in (new, new.with_name(f"{new.name}-journal")):
@@ -119,7 +125,7 @@ def _create(path: Path, copy: Copy | None, notes: Sequence[str]) -> None:
         writer = JournalWriter(new, db)
         writer.put("meta", "schema", str(SCHEMA))
         writer.put("meta", "identity", "")
-        writer.adopt(copy or Copy(0, 0.0), notes)
+        writer.adopt(copy, notes)
         for table in TRUTH:
             writer.put_sum(table)
         db.execute("COMMIT")

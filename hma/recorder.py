@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hma.codec import decode, encode
-from hma.journal_link import Link, LossyLines
+from hma.journal_link import Link, LossyLines, keeper_argv
 from hma.journal_records import Commit, Pending, Snapshot
 from hma.loop import Loop, Timer
 
@@ -32,12 +31,9 @@ COMMIT_EVENTS = 2_000
 """Events of one commit at most: a backlog of hours goes in portions, so that neither side is away for long."""
 MARKS_S = 1.0
 """Marks wait for the next second; what a crash forgets is printed a second time, with the same id."""
+END_S = 0.1
 WORDS = 300
 NUMBERS = str.maketrans("", "", "0123456789")
-
-# -S: site-packages are not needed, and looking for them takes longer than what is. -I: nor is anything from the environment.
-CODE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from hma.journal_child import main; main(sys.argv[1:])"
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120 (Path.resolve would ask the disk)
 
 
 class Told(Protocol):
@@ -90,7 +86,7 @@ class Recorder:
         self._told = told
         options = ["--state-dir", self._state_dir, "--keep-s", str(keep_s), "--max-bytes", str(max_bytes)]
         options += ["--trace", os.path.abspath(trace)] if trace else []
-        self._argv = (sys.executable, "-I", "-S", "-X", "utf8", "-c", CODE, ROOT, *options)
+        self._argv = keeper_argv(options)
         self._link: Link | None = None
         self._last_words = ""
         self._asked: float | None = None
@@ -358,9 +354,14 @@ class Recorder:
         if link is None or self._stopping:
             return
         self._asked, self._silent = None, False
-        how = link.ended() or "is gone"
+        # The channel closes a moment before the end, and the end says why.
+        self._loop.call_later(END_S, partial(self._bury, link))
+
+    def _bury(self, link: Link) -> None:
+        if self._stopping:
+            return
         words = f" ({self._last_words})" if self._last_words else ""
-        self._fail(f"the journal's process {how}{words}; it is started again")
+        self._fail(f"the journal's process {link.ended() or 'has closed its channel'}{words}; it is started again")
         self._try_later(partial(self._restart, link))
 
     def _restart(self, lost: Link) -> None:
