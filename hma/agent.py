@@ -172,7 +172,7 @@ class Agent:
         attrs: Attrs = (
             ("version", hma.__version__),
             ("pid", str(os.getpid())),
-            ("checks", str(len(self._settings.checks))),
+            ("checks_planned", str(len(self._settings.checks))),
             ("restored_faults", str(len(state.faults) if state else 0)),
         )
         self._tell("agent_started", "" if state else "nothing is recorded of this node", attrs)
@@ -323,9 +323,21 @@ class Agent:
             **state_body(self._judge.state, self._judge.catalogue),
             "checks": [check_body(row) for row in self._check_rows()],
             "kernel_log": self._kernel.body(),
-            "journal": {"directory": str(self._settings.config.state_dir), "trouble": self._journal_trouble},
+            "journal": self._journal_body(),
             "children": {"running": self._commands.outstanding, "left_behind": self._commands.abandoned},
             "lines_dropped": self._outlet.dropped,
+        }
+
+    def _journal_body(self) -> Body:
+        recorder = self._recorder
+        return {
+            "directory": str(self._settings.config.state_dir),
+            "trouble": self._journal_trouble,
+            "lag_s": round(recorder.lag(), 3),
+            "events_dropped": recorder.dropped,
+            "events_retired_unsent": recorder.retired,
+            "trace_lines_dropped": recorder.trace_dropped,
+            "trace_trouble": recorder.trace_trouble,
         }
 
     def _check_rows(self) -> tuple[CheckState, ...]:

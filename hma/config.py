@@ -53,7 +53,7 @@ class JournalConfig:
     """How long and how much the journal keeps; whichever limit is met first."""
 
     keep_s: float = field(default=30 * 86_400.0, metadata={"least": 3_600.0})
-    max_bytes: int = field(default=256 << 20, metadata={"least": 1 << 20})
+    max_bytes: int = field(default=64 << 20, metadata={"least": 1 << 20})
 
 
 @dataclass(frozen=True, slots=True)

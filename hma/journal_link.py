@@ -173,7 +173,7 @@ def spawn(argv: Sequence[str], channel: int) -> int:
     """
     return os.posix_spawn(
         argv[0],
-        argv,
+        list(argv),
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, channel, fd) for fd in (0, 1, 2)],
         setsid=True,

@@ -143,5 +143,6 @@ class KernelWatch:
         self._tell("kernel_log_lost", note, (("lost", str(count)), ("first_gap", example)))
 
     def _say_spoofed(self, count: int, example: str) -> None:
-        note = f"{count} lines look like the kernel's but were written by a program; not trusted; the first: {example[:300]}"
+        said = "1 line looks like the kernel's but was" if count == 1 else f"{count} lines look like the kernel's but were"
+        note = f"{said} written by a program; not trusted; the first: {example[:300]}"
         self._tell("spoof_suspected", note, (("lines", str(count)),))

@@ -208,10 +208,14 @@ def _in_plain_words(err: Any, text: str, file: str) -> tuple[Place, str, str, st
     # What was left open is found missing at the end of the file; its beginning is what people look for.
     opened = "flow" in context or "quoted scalar" in context
     mark = (err.context_mark if opened else err.problem_mark) or err.problem_mark or err.context_mark
-    place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
+    last = max(1, len(text.splitlines()))
+    place = Place(file, min(mark.line + 1, last), mark.column + 1) if mark else Place(file)
     line = text.split("\n")[place.line - 1 : place.line]
     words, mend = (f"{context}, {problem}" if context else problem), "look at this line and at the one above"
-    if "flow" in context:
+    if "flow node" in context:
+        words = "a value is missing: a bracket is not closed, or a comma stands where a value must"
+        mend = "close the bracket, or remove the comma"
+    elif "flow" in context:
         words, mend = "a bracket opened here is not closed, or a comma is missing in it", "close the bracket"
     elif "quoted scalar" in context:
         words, mend = "a quote opened here is not closed", "close the quote"
@@ -324,7 +328,7 @@ class _Builder:
         return Fields(entries, place, places)
 
     def _key(self, key: Node, place: Place) -> str:
-        if not isinstance(key, Scalar):
+        if not isinstance(key, Scalar) or key.null:
             raise self._refused(place, "has a key that is not a word", "write `key: value`")
         if key.text == "<<":
             raise self._refused(place, "uses the merge key <<", "write the keys out")

@@ -46,7 +46,7 @@ def write_yaml(node: Fields) -> str:
 
 def _lines(node: Fields, indent: str) -> Iterator[str]:
     for key, value in node.entries.items():
-        shown = key if _PLAIN_KEY.fullmatch(key) else _quoted(key)
+        shown = key if _PLAIN_KEY.fullmatch(key) and key not in NULLS else _quoted(key)
         if isinstance(value, Fields) and value.entries:
             yield f"{indent}{shown}:"
             yield from _lines(value, f"{indent}  ")

@@ -209,7 +209,7 @@ def test_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.write_text("a: 1\n")
     path.chmod(0o600)
     for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_mode & 0o001 == 0:
+        if not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)
     done = subprocess.run(
         [sys.executable, "-c", READ_AS_NOBODY, str(path)], capture_output=True, text=True, check=True, timeout=60

@@ -38,10 +38,11 @@ KEYS = frozenset((DETECTION_KEY, "details: ", "Event detail", *_CLEAN.split()))
 
 LINE_BYTES = 16_384
 EVIDENCE_BYTES = 2_048
-NOTE_BYTES = 4_096
+NOTE_BYTES = 2_048
 TEXT_BYTES = 1_024
 NAME_BYTES = 256
-ATTRS_BYTES = 3_072
+WORD_BYTES = 64
+ATTRS_BYTES = 2_048
 ATTR_BYTES = 512
 WHY_BYTES = 6_144
 WORDS_BYTES = 1_024
@@ -117,7 +118,7 @@ def _level(change: Change) -> str:
 
 
 def _fault(kind: str, fault: Fault, policy: Policy) -> Record:
-    fault_type, reason = (bounded(words, NAME_BYTES) for words in condition(policy))
+    fault_type, reason = (bounded(words, WORD_BYTES) for words in condition(policy))
     raised = kind != "fault_resolved"
     detail, evidence = bounded(fault.detail, TEXT_BYTES), bounded(fault.evidence, EVIDENCE_BYTES)
     words = evidence or detail
@@ -218,7 +219,7 @@ def _number(key: str, value: str) -> object:
 
 
 def _size(text: str) -> int:
-    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
+    return len(json.dumps(text, ensure_ascii=False).translate(_ESCAPES).encode()) - 2
 
 
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}

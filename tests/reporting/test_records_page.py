@@ -53,7 +53,7 @@ def story() -> Iterator[Change]:
 
 def others() -> Iterator[Change]:
     """Yield what only the agent says, in the words of hma/agent.py and hma/kernel_watch.py."""
-    started = (("version", "0.1.0"), ("pid", "4711"), ("checks", "21"), ("restored_faults", "0"))
+    started = (("version", "0.1.0"), ("pid", "4711"), ("checks_planned", "21"), ("restored_faults", "0"))
     yield Change("agent_started", at(-61), note="nothing is recorded of this node", attrs=started)
     ready = step(beginning(at(-60)), [Report("x", (Observation("X", "host", Status.OK),))], CATALOGUE, at(-60)).state.verdict
     yield Change("agent_ready", at(-60.5), verdict=ready, attrs=(("after_ms", "212"),))
@@ -62,7 +62,7 @@ def others() -> Iterator[Change]:
     yield Change("kernel_log_readable", at(31), note="/dev/kmsg can be read again")
     lost = "1204 lines of the kernel log were overwritten before they could be read (from sequence 88123-89326)"
     yield Change("kernel_log_lost", at(2), note=lost, attrs=(("lost", "1204"), ("first_gap", "88123-89326")))
-    spoof = "1 lines look like the kernel's but were written by a program; not trusted; the first: facility 1: " + XID_79
+    spoof = "1 line looks like the kernel's but was written by a program; not trusted; the first: facility 1: " + XID_79
     yield Change("spoof_suspected", at(3), note=spoof, attrs=(("lines", "1"),))
     yield Change("journal_lost", at(5), note="/var/lib/hma/journal.db: No space left on device; detection goes on")
     yield Change(

@@ -14,7 +14,9 @@ def observe(sample: Tree, node: NodeFacts, options: NoOptions) -> Iterator[Obser
         rpm = int(text)
         fan = path.rpartition("/")[2].removesuffix("_input")
         status = Status.OK if rpm else Status.FAILED
-        yield Observation("ACME-FAN", f"host:{fan}", status, detail=f"{fan} turns at {rpm} rpm", evidence=f"{path}: {text.strip()}")
+        yield Observation(
+            "ACME-FAN", f"host:{fan}", status, detail=f"{fan} turns at {rpm} rpm", evidence=f"{path}: {text.strip()}"
+        )
 
 
 CHECK = Check(
