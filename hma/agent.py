@@ -77,7 +77,8 @@ class Agent:
         self._emitter = Emitter(self.loop, self._recorder, self._outlet, "human" if human else "json", os.isatty(1))
         self._commands = CommandRunner(self.loop, config.commands)
         self._judge = Judge(self.loop, self.now, settings.catalogue, self._judged)
-        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, StreamChild)
+        streams = partial(StreamChild, programs=config.commands)
+        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, self._tell)
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._loading: Timer | None = None
@@ -185,6 +186,7 @@ class Agent:
         begun = state or beginning(self.now())
         self._trace_start(begun)
         self._judge.begin(begun)
+        self._withdraw()
 
     def _save_cursor(self) -> None:
         self._judge.judge()
@@ -267,6 +269,14 @@ class Agent:
         self._trace_start(self._judge.state)
         self._runner.plan(self._settings.checks.values(), self._node, self._settings.disabled)
         self._kernel.patterns_changed()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """End, as far as their rows allow it, the faults of checks that nobody runs any more: nobody would see them fine."""
+        faults = self._judge.state.faults.values() if self._judge.state else ()
+        gone = sorted({fault.check for fault in faults} - self._settings.checks.keys())
+        if gone:
+            self._reported(tuple(Report(name, (), complete=True) for name in gone), {})
 
     def _trace_start(self, state: State | None) -> None:
         if self._settings.config.record is not None:

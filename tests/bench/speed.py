@@ -20,6 +20,8 @@ NUMBERS = (46, 48, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 158, 167)
 GPUS = [address.rpartition(".")[0] for address in LAYOUTS["p5.48xlarge"][0].addresses]
 NOISE = "audit: type=1400 audit(1790000000.123:42): apparmor=STATUS operation=profile_load name=cri-containerd.apparmor.d"
 DEV_KMSG = Path("/dev/kmsg")
+ROUNDS, FAULTS = 20, 6
+Writer = Callable[[Node], tuple[Callable[[str], None], Callable[[], None]]]
 
 
 @contextmanager
@@ -42,18 +44,25 @@ def latency() -> list[Figure]:
     """Return the time from a line in the kernel log to the event on stdout, for a regular file and for a pipe."""
     figures: list[Figure] = []
     for kind, writer in (("file", _file_writer), ("pipe", _pipe_writer)):
-        with node() as one:
-            write, close = writer(one)
-            with one.start() as agent:
-                agent.wait_for("agent_ready")
-                took = [_one_fault(agent, write, *fault) for fault in xids()]
-                agent.terminate()
-            close()
+        took = [seconds for _ in range(ROUNDS) for seconds in _few_faults(writer)]
         p50, p99, worst = quantiles(took)
         figures.append(plain(f"kernel log ({kind}) -> event, p50 of {len(took)}", f"{p50:.2f} ms"))
         figures.append(limit(f"kernel log ({kind}) -> event, p99", p99, 10.0, "ms"))
         figures.append(plain(f"kernel log ({kind}) -> event, worst", f"{worst:.2f} ms"))
     return figures
+
+
+def _few_faults(writer: Writer) -> list[float]:
+    """Return how long each fault took on a node that has none yet: a node with a hundred faults is no node any more."""
+    with node() as one:
+        write, close = writer(one)
+        with one.start() as agent:
+            agent.wait_for("agent_ready")
+            time.sleep(0.3)
+            took = [_one_fault(agent, write, *fault) for fault in random.sample(xids(), FAULTS)]
+            agent.terminate()
+        close()
+    return took
 
 
 def _one_fault(agent: Running, write: Callable[[str], None], code: str, component: str, line: str) -> float:

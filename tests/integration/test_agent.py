@@ -136,6 +136,29 @@ def test_hangup_takes_a_good_configuration_and_keeps_the_last_good_one(node: Nod
     assert {row["check"]: row["status"] for row in checks}["xid"] == "disabled"
 
 
+def test_fault_of_a_check_that_is_switched_off_ends_at_a_reload_and_at_a_start(node: Node, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.yaml"
+    rows.write_text("MEMORY-PRESSURE: {hold: 0s}\n")
+    pressure = node.root / "proc/pressure/memory"
+    on = f"catalogue: {rows}\nchecks: {{memory_pressure: {{interval: 1s}}}}\n"
+    off = f"catalogue: {rows}\nchecks: {{memory_pressure: {{enabled: false}}}}\n"
+    pressure.write_text(pressure.read_text().replace("avg10=0.00 avg60=0.00", "avg10=99.00 avg60=99.00"))
+    node.config.write_text(on)
+    with node.start() as agent:
+        agent.wait_for("fault_active", code="MEMORY-PRESSURE")
+        node.config.write_text(off)
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("fault_resolved", code="MEMORY-PRESSURE")
+        node.config.write_text(on)
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("fault_active", code="MEMORY-PRESSURE")
+        agent.terminate()
+    node.config.write_text(off)
+    with node.start() as agent:
+        agent.wait_for("fault_resolved", code="MEMORY-PRESSURE")
+        assert agent.terminate() == 0
+
+
 def test_systemd_is_told_ready_alive_and_stopping(node: Node, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(tmp_path / "notify"))
