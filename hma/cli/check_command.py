@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from hma.check import Output, Sample, SourceError
 from hma.cli.common import CliError, settings_of
@@ -75,7 +76,8 @@ class Once:
         self._commands = CommandRunner(self.loop, config.commands)
         self._node = self._facts()
         self._judge = Judge(self.loop, self._now, settings.catalogue, _unheard)
-        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, StreamChild)
+        streams = partial(StreamChild, programs=config.commands)
+        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, _untold)
 
     def run(self) -> None:

@@ -202,7 +202,7 @@ class CommandRunner:
         """Run `command`; call `done` once, perhaps before this returns, with what it printed or why there is nothing."""
         left = self.abandoned
         run = self._runs.get(command.argv)
-        if run is not None and (run.left or run.reaped or run.ending):
+        if run is not None and (run.reaped or run.ending):
             done(SourceError(self._still_out(run)))
         elif run is not None:
             run.dones.append(done)

@@ -46,6 +46,21 @@ class Frozen:
             _run("fsfreeze", "--unfreeze", str(self.place))
 
 
+GUARD = 'read -r _ && exit; fsfreeze --unfreeze "$1"; umount --lazy "$1"; losetup --detach "$2"'
+
+
+@contextlib.contextmanager
+def _guarded(place: Path, device: str) -> Iterator[None]:
+    """Have somebody else thaw and clean up should this process be killed: what is frozen outlives everybody."""
+    argv = ["sh", "-c", GUARD, "guard", str(place), device]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENV, start_new_session=True) as guard:
+        try:
+            yield
+        finally:
+            assert guard.stdin is not None
+            guard.stdin.write(b"done\n")
+
+
 @contextlib.contextmanager
 def frozen(folder: Path) -> Iterator[Frozen]:
     """Yield a file system below `folder` that is frozen; thaw, unmount and detach it at the end, whatever happened."""
@@ -59,11 +74,12 @@ def frozen(folder: Path) -> Iterator[Frozen]:
         _run("mount", device, str(place))
         try:
             system = Frozen(place)
-            system.freeze()
-            try:
-                yield system
-            finally:
-                system.thaw()
+            with _guarded(place, device):
+                system.freeze()
+                try:
+                    yield system
+                finally:
+                    system.thaw()
         finally:
             _unmount(place)
     finally:

@@ -133,8 +133,22 @@ def test_child_that_dies_is_said_and_started_again(make: Make) -> None:
     assert [gap >= wait for gap, wait in zip(gaps, (1, 2, 4, 8), strict=True)] == [True] * 4
 
 
+ENLARGED = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, b'line\\n' * 100_000)"
+
+
+def test_last_lines_of_a_child_that_died_are_not_lost(make: Make) -> None:
+    """The pipe holds more than one read of them when the child ends."""
+    bench = make(f'exec {sys.executable} -Sc "{ENLARGED}"')
+    bench.child.start()
+    give_up = time.monotonic() + PATIENCE_S
+    while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        assert time.monotonic() < give_up
+    bench.until(lambda: bool(bench.errors))
+    assert bench.lines == ["line"] * 100_000
+
+
 def test_back_off_ends_at_five_minutes(make: Make) -> None:
-    bench = make("kill -9 $$", times=2_000)
+    bench = make("kill -9 $$", times=400, silence_s=86_400.0)
     bench.child.start()
     bench.until(lambda: len(bench.errors) == 11)
     assert [text.rpartition(" in ")[2] for text in bench.said[7:]] == ["128 s", "256 s", "300 s", "300 s"]
@@ -221,7 +235,9 @@ def test_start_after_stop_waits_for_the_old_child(make: Make, tmp_path: Path) ->
     bench.until(lambda: bench.lines == ["up"])
     bench.child.stop()
     bench.child.start()
+    began = time.monotonic()
     bench.until(lambda: len(bench.lines) > 1)
+    assert time.monotonic() - began < 0.3 + module.RETRY_S  # at once: nothing went wrong, so there is no back-off
     assert (bench.lines, bench.errors) == (["up", "up"], [])
 
 
