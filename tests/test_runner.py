@@ -757,7 +757,8 @@ def test_child_in_state_d_leaves_the_other_checks_their_schedule(tmp_path: Path)
             loop.run_once(0.1)
         blind = [detail for _, name, detail in heard if name == "stuck"]
         assert "and was left behind" in blind[-1] or "has not ended" in blind[-1]
-        assert sum("and was left behind" in detail for detail in blind) == 1
+        # One child, though a second run that was due within its limit may have been given the same answer.
+        assert len({detail for detail in blind if "and was left behind" in detail}) == 1
         assert runner.states["stuck"].status == "unknown"
         for name in ("echo", "files"):
             times = [at for at, who, _ in heard if who == name]
