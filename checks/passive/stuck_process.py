@@ -52,6 +52,7 @@ CHECK = Check(
     name="stuck_process",
     title="Processes that cannot be killed (state D)",
     source=Processes(),
+    interval_s=300.0,  # 13 us a process: a big node has thousands, and the agent 0.7 s an hour
     observe=observe,
     codes=frozenset({CODE}),
     options=Options(),

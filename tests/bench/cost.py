@@ -14,6 +14,9 @@ from tests.bench.measure import Figure, children_usage, limit, plain, quantiles,
 from tests.bench.speed import GPUS, node, xids
 
 
+KERNEL_THREADS = 2_500
+
+
 def footprint(seconds: float = 300.0) -> list[Figure]:
     """Return memory, processor time and wakeups of an agent on a whole p5.48xlarge where nothing happens."""
     with p5() as one, one.start() as agent:
@@ -42,10 +45,20 @@ def p5() -> Iterator[Node]:
     from hma.cli.stand_ins import install
 
     with node() as one:
+        _crowd(one.root)
         programs = one.root.parent / "bin"
         for name, path in install(programs, "p5.48xlarge").items():
             one.settings[f"commands.{name}"] = str(path)
         yield one
+
+
+def _crowd(root: Path) -> None:
+    """Add the kernel threads that 192 processors bring along: the process table is read whole."""
+    like = (root / "proc/14/stat").read_text()
+    for pid in range(10_000, 10_000 + KERNEL_THREADS):
+        place = root / f"proc/{pid}"
+        place.mkdir()
+        (place / "stat").write_text(f"{pid} {like.partition(' ')[2]}")
 
 
 def duplicates() -> list[Figure]:
