@@ -27,6 +27,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _open_closed_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(given)
     args = parser.parse_args(given)
@@ -44,9 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us (`head`) has seen enough; the interpreter must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
+    except OSError as err:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _say(f"{err.filename or 'standard output'}: {err.strerror or err}", USAGE)
     except KeyboardInterrupt:
         return 128 + 2
     return int(code)
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where we were started without stdin, stdout or stderr.
+
+    The next file that is opened would get the free number, and what we print would be written into it.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (as long as the process)
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

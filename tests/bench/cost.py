@@ -13,7 +13,6 @@ from tests.agent_run import Node, Running
 from tests.bench.measure import Figure, children_usage, limit, plain, quantiles, usage
 from tests.bench.speed import GPUS, node, xids
 
-
 KERNEL_THREADS = 2_500
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -91,6 +93,24 @@ def test_check_runs_once_and_says_so_by_its_exit_code(node: Node) -> None:
     assert (healthy.returncode, failed.returncode, blind.returncode) == (0, 1, 2), healthy.stderr + failed.stderr + blind.stderr
     assert "XID-79 gpu:0000:97:00" in failed.stdout
     assert not node.state_dir.exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["config show", "config validate", "check kernel_limits --json", "demo"])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_3(node: Node, command: str, unbuffered: str) -> None:
+    argv = [*HMA, *command.split(), "--config", str(node.config)]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environ)
+    assert (done.returncode, done.stderr) == (3, "hma: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(("closed", "printed"), [("<&-", True), (">&-", False), ("2>&-", True), ("<&- >&- 2>&-", False)])
+def test_closed_standard_streams_do_no_harm(node: Node, closed: str, printed: bool) -> None:
+    shown = shlex.join([*HMA, "config", "show", "--config", str(node.config)])
+    done = subprocess.run(["bash", "-c", f"{shown} {closed}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == printed
 
 
 @pytest.mark.parametrize(
