@@ -39,6 +39,7 @@ from hma.sources.node import with_imds
 from hma.sources.stream import StreamChild
 from hma.status import Body, brief_body, check_body, check_rows, node_body, state_body
 from hma.trace import judged_line, sample_line, start_line
+from hma.yamlread import ConfigError
 
 READY_S = 0.4
 GRACE, GRACE_S = 5, 0.02
@@ -75,13 +76,15 @@ class Agent:
         )
         human = config.log.format == "human" or (config.log.format == "auto" and os.isatty(1))
         self._emitter = Emitter(self.loop, self._recorder, self._outlet, "human" if human else "json", os.isatty(1))
-        self._commands = CommandRunner(self.loop, config.commands)
+        self._programs = dict(config.commands)
+        self._commands = CommandRunner(self.loop, self._programs)
         self._judge = Judge(self.loop, self.now, settings.catalogue, self._judged)
-        streams = partial(StreamChild, programs=config.commands)
+        streams = partial(StreamChild, programs=self._programs)
         self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, self._tell)
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._loading: Timer | None = None
+        self._checking = self._check_again = False
         self._ready = False
         self._reached: Mapping[str, Cursor] = {}
         self._saved: Mapping[str, Cursor] = {}
@@ -143,6 +146,7 @@ class Agent:
         if snapshot.state is not None:
             self._trace_start(united(snapshot.state, self._judge.state))
             self._judge.adopt(snapshot.state)
+            self._withdraw()
 
     def trouble(self, text: str) -> None:
         """Say that the journal cannot be written; detection goes on."""
@@ -285,27 +289,49 @@ class Agent:
     # -- reload --------------------------------------------------------------------------------------------------------
 
     def _on_hangup(self) -> None:
+        if self._checking:  # the files may have changed since that child read them
+            self._check_again = True
+            return
+        self._checking = True
         # A child looks at the files first: reading from a disk that is gone blocks for ever, and a mistake costs nothing there.
         self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
         self._commands.start(self._check_config, 20.0, self._on_checked)
 
     def _on_checked(self, answer: Output | SourceError) -> None:
+        self._checking = False
+        if self._check_again:
+            self._check_again = False
+            self._on_hangup()
+            return
         if isinstance(answer, SourceError) or answer.returncode:
-            said = str(answer) if isinstance(answer, SourceError) else answer.stderr.strip()
+            said = str(answer) if isinstance(answer, SourceError) else answer.stderr.strip().replace("hma: ", "")
             self._tell("config_rejected", f"the last good configuration stays: {said}")
         else:
-            self._take_over(self._reread())
+            self._read_again()
         self._notifier.tell("READY=1")
+
+    def _read_again(self) -> None:
+        try:
+            new = self._reread()
+        except ConfigError as err:  # written once more since the child looked
+            self._tell("config_rejected", f"the last good configuration stays: {err}")
+        else:
+            self._take_over(new)
 
     def _take_over(self, new: Settings) -> None:
         old = self._settings
         kept = [name for name in FIXED if getattr(new.config, name) != getattr(old.config, name)]
         self._settings = replace(new, config=replace(new.config, **{name: getattr(old.config, name) for name in FIXED}))
         self._judge.catalogue = new.catalogue
-        self._commands.programs = new.config.commands
+        # Streams that run hold this very mapping, and find in it what to start next time.
+        self._programs.clear()
+        self._programs.update(new.config.commands)
         self._plan()
         self._judge.judge()
         self._tell("config_reloaded", f"takes effect after a restart: {', '.join(kept)}" if kept else "")
+        for note in new.notes:
+            if note not in old.notes:
+                self._tell("check_problem", note)
 
     # -- being asked ---------------------------------------------------------------------------------------------------
 
@@ -320,7 +346,7 @@ class Agent:
         if path == "/v1/faults":
             return 200, {"faults": state_body(state, self._judge.catalogue)["faults"]}
         if path == "/healthz":
-            stuck = self._runner.stuck(self.loop.clock())
+            stuck = self._stuck()
             return (503, {"stuck": list(stuck)}) if stuck else (200, {"ready": self._ready})
         return 404, {"error": "offered: /v1/status /v1/checks /v1/verdict /v1/faults /healthz"}
 
@@ -354,11 +380,14 @@ class Agent:
         faults = self._judge.state.faults if self._judge.state else {}
         return check_rows(self._runner.states, faults, self._settings.streamed)
 
+    def _stuck(self) -> tuple[str, ...]:
+        return (*self._runner.stuck(self.loop.clock()), *self._kernel.stuck)
+
     def _feed_watchdog(self) -> None:
         every = self._notifier.watchdog_s
         if every is None:
             return
         # Only a loop that turns and readings that advance are proof of life.
-        if not self._runner.stuck(self.loop.clock()):
+        if not self._stuck():
             self._notifier.tell("WATCHDOG=1")
         self.loop.call_later(every / 3, self._feed_watchdog)

@@ -38,6 +38,15 @@ def realtime() -> float:
     return time.clock_gettime(time.CLOCK_REALTIME)
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is at `path`: SQLite goes on writing into one that was removed."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.st_dev, stat.st_ino
+
+
 class Journal(JournalWriter):
     """The one writer. Every method raises `JournalError` when the disk or the file does not let it work."""
 
@@ -55,6 +64,7 @@ class Journal(JournalWriter):
                 copy, notes = recover(path, now_utc)
                 super().__init__(path, opened(path))
                 undo.callback(self._db.close)
+                self._file = _identity(path)
             except (sqlite3.Error, OSError) as err:
                 raise explained(self._directory, err) from err
             self._guarded(lambda: self._finish_recovery(copy, notes))
@@ -117,6 +127,8 @@ class Journal(JournalWriter):
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _commit(self, commit: Commit) -> None:
+        if _identity(self.path) != self._file:
+            raise JournalError(f"{self.path} was removed or replaced while it was in use; a new one is begun")
         # Outside of a transaction this takes effect at once and costs microseconds.
         self._db.execute(f"PRAGMA synchronous = {'NORMAL' if commit.only_moves else 'FULL'}")
         with self.transaction():

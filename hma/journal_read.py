@@ -82,6 +82,11 @@ def explained(directory: Path, err: Exception) -> JournalError:
         stat = os.statvfs(there)
     except OSError as gone:
         return JournalError(f"{where} cannot be used: {gone.strerror}; mend: create it, or set another state_dir")
+    if isinstance(err, OSError) and err.errno in _IN_THE_WAY:
+        name = directory if err.filename is None else os.fsdecode(err.filename)
+        return JournalError(
+            f"{where} cannot be used: {name} is in the way ({err.strerror}); mend: remove it, or set another state_dir"
+        )
     if stat.f_flag & os.ST_RDONLY:
         return JournalError(f"{where} is read-only: {err}; mend: remount it writable, or set another state_dir")
     if (
@@ -99,6 +104,7 @@ def explained(directory: Path, err: Exception) -> JournalError:
 
 
 _NO_SPACE = frozenset({28, 122})  # ENOSPC, EDQUOT
+_IN_THE_WAY = frozenset({17, 20, 21})  # EEXIST, ENOTDIR, EISDIR
 
 
 def connect(path: Path, query: str) -> sqlite3.Connection:

@@ -95,6 +95,12 @@ class KernelWatch:
         """Return whether all that was in the log has been read (or it cannot be)."""
         return self._reader is not None and (self._reader.caught_up or bool(self._trouble))
 
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """Return the log's path where there is something to read and nobody reads it: something of ours is wrong then."""
+        stuck = self._reader is not None and self._reader.stuck(self._loop.clock())
+        return (str(self._path),) if stuck else ()
+
     def body(self) -> dict[str, object]:
         """Return what the API says of the log."""
         if self._reader is None:

@@ -212,7 +212,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What the node is, gathered once at start and on reload."""
+    """What the node is, gathered once at start; the metadata service may add its facts later."""
 
     hostname: str
     boot_id: str

@@ -68,7 +68,9 @@ def summary(seen: tuple[Observation, ...]) -> tuple[str, str]:
         found = [o for o in seen if o.status is status]
         if found:
             more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
-            return status.value, f"{found[0].code} {found[0].component}: {found[0].detail}{more}"
+            # What could not be looked for must not read as if it were there.
+            what = found[0].component if status is Status.UNKNOWN else f"{found[0].code} {found[0].component}"
+            return status.value, f"{what}: {found[0].detail}{more}"
     return Status.OK.value, next((o.detail for o in seen if o.detail), "")
 
 

@@ -16,19 +16,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from hma.check import (
-    ClockState,
     Command,
     Feed,
-    Files,
     KernelLine,
     KernelLog,
     Lines,
     NotInstalled,
     Output,
-    Processes,
     Sample,
     SourceError,
     Stream,
@@ -37,10 +34,8 @@ from hma.config import ConfiguredCheck as Planned
 from hma.guard_time import Overrun, limited
 from hma.loop import Loop, Timer
 from hma.model import NodeFacts, Report
+from hma.readings import Reading, read
 from hma.reports import blind, broken, report_of, seeing, summary, told, working
-from hma.sources.clock import read_clock
-from hma.sources.files import read_files
-from hma.sources.processes import read_processes
 from hma.sources.stream import StreamChild
 
 OBSERVE_LIMIT_S = 0.1
@@ -119,7 +114,7 @@ class Runner:
         self._resting: dict[str, float] = {}
         self._first: set[str] = set()
         self.states: dict[str, CheckState] = {}
-        self.last_progress: dict[object, float] = {}
+        self._progress: dict[Reading, float] = {}
         self.phase_s = zlib.crc32(node.hostname.encode()) % 1000 / 1000 * GRID_S
 
     # -- planning ------------------------------------------------------------------------------------------------------
@@ -145,17 +140,17 @@ class Runner:
         self._patterns = {p.check.name: pattern for p in kernel if (pattern := self._pattern(p)) is not None}
         self._settle_kernel()
         self._first = {p.check.name for p in applying if not isinstance(p.check.source, KernelLog | Stream)}
-        polled: dict[tuple[Any, float, float], list[Planned]] = {}
+        polled: dict[Reading, list[Planned]] = {}
         streamed: dict[Stream, list[Planned]] = {}
         for item in applying:
             source = item.check.source
             if isinstance(source, Stream):
                 streamed.setdefault(source, []).append(item)
             elif not isinstance(source, KernelLog):
-                polled.setdefault((source, item.interval_s, item.timeout_s), []).append(item)
+                polled.setdefault(Reading(source, item.interval_s, item.timeout_s), []).append(item)
         self._stream({source: tuple(group) for source, group in streamed.items()})
-        for (source, interval_s, timeout_s), group in polled.items():
-            self._due(source, interval_s, timeout_s, tuple(group))
+        for reading, group in polled.items():
+            self._due(reading, tuple(group))
 
     def stop(self) -> None:
         """Stop scheduling and streams; commands that still run are the command runner's."""
@@ -167,7 +162,7 @@ class Runner:
         for timer in self._timers:
             timer.cancel()
         self._timers = []
-        self.last_progress.clear()
+        self._progress.clear()
 
     @property
     def kernel_pattern_sources(self) -> tuple[bytes, ...]:
@@ -185,8 +180,8 @@ class Runner:
         return tuple(sorted(self._first))
 
     def stuck(self, now: float) -> tuple[str, ...]:
-        """Return the readings that made no progress for two intervals and a timeout: the loop itself is wrong then."""
-        return tuple(str(key) for key, due in self.last_progress.items() if now > due)
+        """Return the readings that made no progress for two intervals and a timeout: something of ours is wrong then."""
+        return tuple(str(reading.source) for reading, by in self._progress.items() if now > by)
 
     def _applies(self, item: Planned) -> bool:
         check = item.check
@@ -237,32 +232,24 @@ class Runner:
                 self._streams[source] = self._make_stream(self._loop, source, *calls)
             self._streams[source].start()
 
-    def _due(self, source: object, interval_s: float, timeout_s: float, group: tuple[Planned, ...]) -> None:
+    def _due(self, reading: Reading, group: tuple[Planned, ...]) -> None:
         now = self._loop.clock()
-        following = _next_on_grid(now, interval_s, self.phase_s)
-        timer = self._loop.call_at(following, partial(self._due, source, interval_s, timeout_s, group))
+        timer = self._loop.call_at(reading.due_after(now, self.phase_s), partial(self._due, reading, group))
         self._timers = [t for t in self._timers if t.call is not None and t.at > now] + [timer]
-        self.last_progress[(source, interval_s, timeout_s)] = following + interval_s + timeout_s + 5.0
-        if isinstance(source, Command):
-            self._commands.start(source, timeout_s, partial(self._on_output, self._plans, group, now))
+        if isinstance(reading.source, Command):
+            # Starting is no progress, an answer is: a run that is never answered for has to be noticed.
+            self._progress.setdefault(reading, reading.answered_by(now))
+            self._commands.start(reading.source, reading.timeout_s, partial(self._on_output, self._plans, reading, group, now))
             return
+        self._progress[reading] = reading.answered_by(now)
         try:
-            sample = self._read(source, now)
+            sample = read(reading.source, self._root, now)
         except SourceError as err:
             self._failed(group, err, started=now)
         except Exception as err:  # noqa: BLE001  (a reader that is wrong about a file costs its checks, not the node)
-            self._failed(group, SourceError(f"{type(source).__name__}: {told(err)}"), started=now)
+            self._failed(group, SourceError(f"{type(reading.source).__name__}: {told(err)}"), started=now)
         else:
             self._observed(group, sample, now)
-
-    def _read(self, source: object, now: float) -> Sample:
-        if isinstance(source, Files):
-            return read_files(source, self._root)
-        if isinstance(source, Processes):
-            return read_processes(self._root, now)
-        if isinstance(source, ClockState):
-            return read_clock()
-        raise SourceError(f"{type(source).__name__}: the agent knows no such source")
 
     # -- samples in ----------------------------------------------------------------------------------------------------
 
@@ -298,9 +285,12 @@ class Runner:
         if whole:
             self._reported(tuple(Report(name, (seeing(name),)) for name in whole), {})
 
-    def _on_output(self, plan: int, group: tuple[Planned, ...], started: float, answer: Output | SourceError) -> None:
+    def _on_output(
+        self, plan: int, reading: Reading, group: tuple[Planned, ...], started: float, answer: Output | SourceError
+    ) -> None:
         if plan != self._plans:
             return
+        self._progress[reading] = reading.answered_by(self._loop.clock())
         if isinstance(answer, SourceError):
             self._failed(group, answer, started=started)
         else:
@@ -348,7 +338,12 @@ class Runner:
         except (Exception, SystemExit) as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
             return self._broken(item, told(err), started)
         self._strikes.pop(name, None)
-        self._say(name, *summary(report.observations[:-OWN]), started)
+        seen = report.observations[:-OWN]
+        if seen or item.check.complete or started is None:
+            self._say(name, *summary(seen), started)
+        else:
+            # It looked, and there is nothing of its kind here: that is not the same as `ok`.
+            self._say(name, "not applicable", f"needs {item.check.needs}", started)
         return (report,)
 
     def _broken(self, item: Planned, reason: str, started: float | None) -> tuple[Report, ...]:
@@ -377,9 +372,3 @@ class Runner:
 
 def _matching(pattern: re.Pattern[bytes], raw: tuple[tuple[KernelLine, bytes], ...]) -> tuple[KernelLine, ...]:
     return tuple(line for line, text in raw if pattern.search(text))
-
-
-def _next_on_grid(now: float, interval_s: float, phase_s: float) -> float:
-    # A hair later than now: the product below and the clock round differently, and a step must not be taken twice.
-    steps = int((now + 1e-6 - phase_s) // interval_s) + 1
-    return steps * interval_s + phase_s

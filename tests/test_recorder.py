@@ -516,6 +516,20 @@ def test_journal_damaged_while_the_child_is_away_is_told_and_begun_from_the_copy
 
 @pytest.mark.slow
 @pytest.mark.needs(*NEEDS_FREEZER)
+@pytest.mark.parametrize("gone", ["journal.db", "*"])
+def test_journal_removed_while_it_is_in_use_is_noticed_and_begun_anew_with_all_that_is_true(state_dir: Path, gone: str) -> None:
+    with owner(state_dir) as one:
+        one.start()
+        assert one.saves(one.raises(1))
+        for path in {*state_dir.glob(gone), *state_dir.glob(f"{gone}-*")}:
+            path.unlink()
+        assert not one.saves(one.raises(2))
+        one.is_told("journal.db was removed or replaced while it was in use")
+        one.is_told("recovered")
+        assert one.saves(one.raises(3))
+    assert faults_in(state_dir) == {fault(number).key for number in (1, 2, 3)}
+
+
 def test_frozen_disk_is_trouble_after_patience_and_costs_the_child_only(tmp_path: Path) -> None:
     with frozen(tmp_path) as disk:
         disk.thaw()

@@ -235,10 +235,37 @@ def test_late_loop_skips_what_it_missed(bench: Bench) -> None:
 
 
 def test_loop_that_stands_is_noticed(bench: Bench) -> None:
-    bench.plan(check("a", Command(("a",)), interval_s=10.0, timeout_s=5.0))
-    bench.advance(60.0)
+    bench.plan(check("a", Command(("a",)), interval_s=10.0, timeout_s=5.0), check("f", SOURCE, interval_s=10.0))
+    for _ in range(6):
+        bench.commands.asked[-1].done(DONE)
+        bench.advance(10.0)
     assert bench.runner.stuck(bench.clock.now) == ()
-    assert "('a',)" in bench.runner.stuck(bench.clock.now + 60.0)[0]
+    command, files = bench.runner.stuck(bench.clock.now + 60.0)
+    assert ("('a',)" in command, "proc/x" in files) == (True, True)
+
+
+def test_command_that_is_never_answered_for_is_noticed_though_the_loop_turns(bench: Bench) -> None:
+    bench.plan(check("a", Command(("a",)), interval_s=10.0, timeout_s=5.0), check("f", SOURCE, interval_s=10.0))
+    bench.advance(30.0)
+    assert bench.runner.stuck(bench.clock.now) == ()
+    bench.advance(1.0)
+    (command,) = bench.runner.stuck(bench.clock.now)
+    assert "('a',)" in command
+    bench.commands.asked[-1].done(SourceError("no answer in 5 s"))
+    assert bench.runner.stuck(bench.clock.now) == ()
+
+
+@pytest.mark.parametrize(("complete", "status"), [(False, ("not applicable", "needs a fan")), (True, ("ok", ""))])
+def test_check_that_finds_nothing_of_its_kind_is_not_applicable(bench: Bench, complete: bool, status: tuple[str, str]) -> None:
+    bench.plan(check("a", SOURCE, lambda *_: (), complete=complete, needs="a fan"))
+    assert bench.state("a") == status
+    assert bench.last("a") == {"BLIND": Status.OK, "CHECK-BROKEN": Status.OK}
+
+
+def test_lines_of_a_stream_that_say_nothing_are_no_sign_that_the_check_does_not_apply(bench: Bench) -> None:
+    bench.plan(check("a", Stream(("a",)), lambda *_: ()))
+    bench.streams[0].feed(Feed(("rubbish",)))
+    assert bench.state("a") == ("ok", "")
 
 
 def test_stop_ends_all_readings(bench: Bench) -> None:
@@ -308,16 +335,15 @@ def test_check_that_says_unknown_is_blind_and_not_complete(bench: Bench) -> None
     unknown = Observation("A", "host", Status.UNKNOWN, "no permission")
     bench.plan(check("a", observe=lambda *_: [unknown], complete=True))
     (report,) = bench.reports("a")
-    assert report.observations[1] == Observation("BLIND", "check:a", Status.UNKNOWN, "A host: no permission")
+    assert report.observations[1] == Observation("BLIND", "check:a", Status.UNKNOWN, "host: no permission")
     assert not report.complete
 
 
 @pytest.mark.parametrize(
     ("statuses", "expected"),
     [
-        ((), ("ok", "")),
         ((Status.OK,), ("ok", "d0")),
-        ((Status.OK, Status.UNKNOWN), ("unknown", "A c1: d1")),
+        ((Status.OK, Status.UNKNOWN), ("unknown", "c1: d1")),
         ((Status.UNKNOWN, Status.DEGRADED), ("degraded", "A c1: d1")),
         ((Status.DEGRADED, Status.FAILED, Status.FAILED), ("failed", "A c1: d1 (+1 more)")),
     ],

@@ -113,9 +113,9 @@ CHECK = Check(
     source=Command(("df", "--local", "--block-size=1", *(f"--type={kind}" for kind in KINDS), f"--output={COLUMNS}")),
     observe=observe,
     codes=frozenset({SPACE, INODES}),
-    interval_s=120.0,
+    interval_s=300.0,  # a disk fills in minutes, and each df is a process
     timeout_s=20.0,
     options=Options(),
-    needs="the program df of GNU coreutils",
+    needs="a disk of its own, and the program df of GNU coreutils",
     optional=True,
 )

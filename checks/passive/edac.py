@@ -51,6 +51,7 @@ CHECK = Check(
     title="Memory error counters",
     source=Files(("sys/devices/system/edac/mc/mc*/ue_count", "sys/devices/system/edac/mc/mc*/ce_count")),
     observe=observe,
+    interval_s=300.0,  # the kernel log tells the same within milliseconds
     codes=frozenset({MEMORY_UE, MANY_CE}),
     options=Options(),
     needs="memory controllers that the kernel shows",

@@ -45,21 +45,31 @@ def locked(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as err:
-        raise CliError(
-            f"{run_dir}: cannot be used: {err.strerror}; create it for user id {os.geteuid()}, or set run_dir"
-        ) from err
+        raise _unusable(run_dir, err) from err
+    try:
+        _take(fd, run_dir)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, run_dir: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
         raise CliError(f"{run_dir}: another agent (pid {holder}) watches this node; stop it, or set another run_dir") from None
-    try:
+    except OSError as err:  # a file system without locks
+        raise _unusable(run_dir, err) from err
+    with contextlib.suppress(OSError):  # full: the lock holds all the same, and only its message lacks our number
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
+
+
+def _unusable(run_dir: Path, err: OSError) -> CliError:
+    if isinstance(err, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return CliError(f"{run_dir}: cannot be used: {err.filename} is in the way ({err.strerror}); remove it, or set run_dir")
+    return CliError(f"{run_dir}: cannot be used: {err.strerror}; create it for user id {os.geteuid()}, or set run_dir")
 
 
 def process_start() -> float:

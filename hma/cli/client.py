@@ -44,13 +44,21 @@ def _pieces(channel: socket.socket) -> Any:
         yield piece
 
 
-def _decoded(place: Path, answer: bytes) -> Any:
-    head, _, body = answer.partition(b"\r\n\r\n")
+def _decoded(place: Path, said: bytes) -> Any:
+    head, _, body = said.partition(b"\r\n\r\n")
     if not head:
         raise CliError(
             f"{place}: the agent closed the connection: it answers root, its own user and the socket's group", UNKNOWN
         )
+    status = head.partition(b"\r\n")[0].split(b" ", 2)[1:2]
+    if status == [b"403"]:
+        raise CliError(f"{place}: permission denied; be root, or a member of the socket's group", UNKNOWN)
+    if status == [b"503"]:
+        raise CliError(f"{place}: the agent has too many callers at once; ask again", UNKNOWN)
     try:
-        return json.loads(body)
+        answer = json.loads(body)
     except ValueError:
         raise CliError(f"{place}: this is no agent's answer: {head[:60]!r}", UNKNOWN) from None
+    if status != [b"200"] or not isinstance(answer, dict):
+        raise CliError(f"{place}: the agent could not answer: {body[:300].decode(errors='replace').strip()}", UNKNOWN)
+    return answer

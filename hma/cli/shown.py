@@ -9,6 +9,8 @@ from hma.cli.common import FAILED, OK, UNKNOWN, table
 from hma.yamlread import printable
 
 WIDTH = 110
+REASON = 220
+"""What cannot be looked at says at its end what to mend."""
 _RANK = {"failed": FAILED, "degraded": FAILED, "unknown": UNKNOWN, "waiting": UNKNOWN}
 
 
@@ -20,7 +22,7 @@ def exit_code(statuses: Iterable[str]) -> int:
 
 def checks_text(checks: Iterable[Mapping[str, Any]]) -> str:
     """Return the table of checks."""
-    rows = [(row["check"], row["status"], short(row["reason"])) for row in checks]
+    rows = [(row["check"], row["status"], short(row["reason"], REASON)) for row in checks]
     return table([("CHECK", "STATUS", "REASON"), *rows])
 
 

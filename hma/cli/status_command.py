@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{named}: {verdict_text(verdict)}\n\n{faults_text(body['faults'])}\n\n{checks_text(body['checks'])}\n")
         print(f"agent {body['version']}, pid {body['pid']}, up {body['uptime_s']:.0f} s, journal {_journal(body['journal'])}")
         print(f"kernel log {_kernel_log(log)}")
+        if body["journal"]["trace_trouble"]:
+            print(f"trace {body['journal']['trace_trouble']}")
         if body["children"]["left_behind"]:
             print(f"{body['children']['left_behind']} programs are stuck in the kernel and were left behind")
     return exit_code([verdict["health"] if verdict else "unknown"])

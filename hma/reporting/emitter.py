@@ -15,7 +15,7 @@ from typing import Protocol
 
 from hma.catalogue import Catalogue
 from hma.journal_records import Commit, Event
-from hma.loop import Loop
+from hma.loop import Loop, Timer
 from hma.model import Change, NodeFacts
 from hma.reporting.log import make_logger
 from hma.reporting.outlet import Outlet
@@ -59,17 +59,17 @@ class Emitter:
         self._log = make_logger(self._write, form, colour)
         self._printing = ""
         self._waiting: dict[str, Event] = {}
-        self._late = loop.call_later(0.0, _nothing)
 
     def save(self, commit: Commit) -> None:
         """Save `commit`, then print its events."""
         for event in commit.events:
             self._waiting.setdefault(event.id, event)
         ids = tuple(event.id for event in commit.events)
-        self._saver.commit(commit, partial(self._saved, ids) if ids else None)
-        if ids:
-            self._late.cancel()
-            self._late = self._loop.call_later(PATIENCE_S, self.flush)
+        if not ids:
+            self._saver.commit(commit)
+            return
+        late = self._loop.call_later(PATIENCE_S, partial(self._print_waiting, ids))
+        self._saver.commit(commit, partial(self._saved, late, ids))
 
     def tell_again(self, events: Iterable[Event]) -> None:
         """Print events of an earlier run that nobody has taken; they are in the journal already."""
@@ -78,18 +78,17 @@ class Emitter:
 
     def flush(self) -> None:
         """Print all that waits for the journal."""
-        self._late.cancel()
-        waiting, self._waiting = self._waiting, {}
-        for event in waiting.values():
-            self._print(event)
+        self._print_waiting(tuple(self._waiting))
 
-    def _saved(self, ids: tuple[str, ...], _durable: bool) -> None:
-        for event_id_ in ids:
-            event = self._waiting.pop(event_id_, None)
+    def _saved(self, late: Timer, ids: tuple[str, ...], _durable: bool) -> None:
+        late.cancel()
+        self._print_waiting(ids)
+
+    def _print_waiting(self, ids: tuple[str, ...]) -> None:
+        for id_ in ids:
+            event = self._waiting.pop(id_, None)
             if event is not None:
                 self._print(event)
-        if not self._waiting:
-            self._late.cancel()
 
     def _print(self, event: Event) -> None:
         self._printing = event.id
@@ -97,7 +96,3 @@ class Emitter:
 
     def _write(self, line: str) -> None:
         self._outlet.write(line, partial(self._saver.mark_emitted, (self._printing,)))
-
-
-def _nothing() -> None:
-    return

@@ -280,6 +280,6 @@ def _refusal(asked: str, told: str) -> SourceError:
     meant = {
         errno.ENOENT: "is there, but the interpreter or loader that it names is not; install it again",
         errno.EACCES: "this user may not execute it (its permissions, or a file system mounted noexec)",
-        errno.ENOEXEC: "is no program for this machine",
+        errno.ENOEXEC: "is no program for this machine, or a script whose first line is not #!/path",
     }
     return SourceError(f"{place}: {meant.get(int(number)) or f'cannot be executed: {os.strerror(int(number))}'}")

@@ -55,9 +55,6 @@ def imds_command(endpoint: str = "") -> Command:
     return Command((sys.executable or "python3", "-m", "hma.sources.imds", "--json", *asked), max_bytes=16_384)
 
 
-IMDS_COMMAND = imds_command()
-
-
 def parse_imds(output: Output) -> Mapping[str, str]:
     """Return the facts the child found, at least one of the keys of `PATHS`; raises SourceError when it found none."""
     if output.returncode != 0:

@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -32,6 +33,7 @@ RETRY_S = 0.1
 RETRY_MAX_S = 30.0
 CALM_S = 60.0
 """The pauses begin anew after so long without an error."""
+STUCK_S = 5.0
 LOOK_S = 2.0
 """How often a file is looked at where inotify is not to be had."""
 
@@ -93,6 +95,8 @@ class KernelLogReader:
         self._trouble_at = float("-inf")
         self._pause_s = RETRY_S
         self._alone_at: float | None = None
+        self._turns = 0
+        self._unread: tuple[int, float] | None = None
         self.seen = 0
         self.lost = 0
         self.foreign = 0
@@ -128,6 +132,18 @@ class KernelLogReader:
         if self._delivered is None or self._delivered < 0:
             return None
         return self._boot_id, self._delivered
+
+    def stuck(self, now: float) -> bool:
+        """Return whether records wait to be read and nobody comes: for `STUCK_S` at least, by what earlier calls saw."""
+        if not self._running or self._timer is not None:
+            return False
+        if self._channel is None:
+            return True
+        if not select.select([self._channel.fd], [], [], 0)[0]:
+            return False
+        if self._unread is None or self._unread[0] != self._turns:
+            self._unread = (self._turns, now)
+        return now - self._unread[1] > STUCK_S
 
     @property
     def restarts(self) -> int:
@@ -201,6 +217,7 @@ class KernelLogReader:
     def _woken(self) -> None:
         if self._channel is not None:
             self._channel.woken()
+            self._turns += 1
             self._fresh = False
             self._drain()
 

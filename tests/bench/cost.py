@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hma.cli.demo_command import OF_THIS_MACHINE
 from tests.agent_run import Node, Running
 from tests.bench.measure import Figure, children_usage, limit, plain, quantiles, usage
 from tests.bench.speed import GPUS, node, xids
 
 KERNEL_THREADS = 2_500
+MEMORY = Path("/dev/shm")
 
 
 def footprint(seconds: float = 300.0) -> list[Figure]:
@@ -40,12 +44,15 @@ def footprint(seconds: float = 300.0) -> list[Figure]:
 
 @contextmanager
 def p5() -> Iterator[Node]:
-    """Give a simulated p5.48xlarge with its stand-in programs."""
+    """Give a simulated p5.48xlarge with every check on; its root is in memory, as /proc and /sys are on a node."""
     from hma.cli.stand_ins import install
 
-    with node() as one:
+    with node() as one, tempfile.TemporaryDirectory(prefix="hma-bench-", dir=MEMORY if MEMORY.is_dir() else None) as memory:
+        one.root = Path(shutil.move(one.root, memory))
+        for name in OF_THIS_MACHINE:
+            del one.settings[f"checks.{name}.enabled"]
         _crowd(one.root)
-        programs = one.root.parent / "bin"
+        programs = one.config.parent / "bin"
         for name, path in install(programs, "p5.48xlarge").items():
             one.settings[f"commands.{name}"] = str(path)
         yield one
@@ -140,7 +147,7 @@ def hung(rounds: int = 20) -> list[Figure]:
     from hma.cli.stand_ins import set_state
 
     with p5() as one:
-        set_state(one.root.parent / "bin", "hang")
+        set_state(one.config.parent / "bin", "hang")
         one.config.write_text("checks: {nvidia_smi: {interval: 2s, timeout: 1s}, gpu_count_smi: {interval: 2s, timeout: 1s}}\n")
         with one.start() as agent:
             agent.wait_for("agent_ready")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_run import HMA, XID_79, Node
+from tests.agent_run import HMA, XID_79, Node, until
 
 
 @pytest.fixture
@@ -93,6 +93,42 @@ def test_check_runs_once_and_says_so_by_its_exit_code(node: Node) -> None:
     assert (healthy.returncode, failed.returncode, blind.returncode) == (0, 1, 2), healthy.stderr + failed.stderr + blind.stderr
     assert "XID-79 gpu:0000:97:00" in failed.stdout
     assert not node.state_dir.exists()
+
+
+@pytest.mark.parametrize("place", ["run", "run/agent.lock"])
+def test_what_is_in_the_way_of_the_run_directory_is_named(node: Node, place: str) -> None:
+    node.run_dir = node.state_dir.parent / "run"
+    if place == "run":
+        node.run_dir.touch()
+    else:
+        (node.run_dir / "agent.lock").mkdir(parents=True)
+    done = node.hma("agent")
+    assert done.returncode == 3
+    assert f"{node.state_dir.parent / place} is in the way" in done.stderr
+    assert "; remove it, or set run_dir\n" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["state", "state/journal.lock", "state/journal.db"])
+def test_what_is_in_the_way_of_the_journal_is_named_and_costs_only_the_journal(node: Node, place: str) -> None:
+    way = node.state_dir.parent / place
+    if place == "state":
+        way.touch()
+    else:
+        way.mkdir(parents=True)
+    with node.start() as agent:
+        lost = agent.wait_for("journal_lost")
+        agent.wait_for("agent_ready")
+        assert agent.terminate() == 0
+    assert f"{way} is in the way" in lost["note"]
+
+
+def test_trace_that_cannot_be_written_is_told_by_status(node: Node) -> None:
+    node.settings["record"] = "/"
+    with node.start() as agent:
+        agent.wait_for("agent_ready")
+        told = until(lambda: said if "trace " in (said := node.hma("status").stdout) else "", "the trouble")
+        agent.terminate()
+    assert "trace / cannot be written: Is a directory; it ends here\n" in told
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -131,9 +131,24 @@ def test_hangup_takes_a_good_configuration_and_keeps_the_last_good_one(node: Nod
         agent.wait_for("config_reloaded")
         checks = json.loads(node.hma("status", "--json").stdout)["checks"]
         agent.terminate()
-    assert f"{node.config}:1: checks.xid.enabled" in rejected["note"]
+    assert rejected["note"].startswith(f"the last good configuration stays: {node.config}:1: checks.xid.enabled")
+    assert "hma: " not in rejected["note"]
     assert f"{node.config}:2: kernel_lg: is not a known key; did you mean kernel_log?" in rejected["note"]
     assert {row["check"]: row["status"] for row in checks}["xid"] == "disabled"
+
+
+def test_many_hangups_are_one_or_two_reloads_and_the_last_one_counts(node: Node) -> None:
+    with node.start() as agent:
+        agent.wait_for("agent_ready")
+        node.config.write_text("checks: {xid: {enabled: fals}}\n")
+        for _ in range(50):
+            agent.process.send_signal(signal.SIGHUP)
+            time.sleep(0.002)
+        node.config.write_text("checks: {xid: {enabled: false}}\n")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("config_reloaded")
+        agent.terminate()
+    assert len([r for r in agent.records if r["msg"].startswith("config_")]) <= 2
 
 
 def test_fault_of_a_check_that_is_switched_off_ends_at_a_reload_and_at_a_start(node: Node, tmp_path: Path) -> None:

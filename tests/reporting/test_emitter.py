@@ -82,6 +82,7 @@ def test_change_is_printed_when_the_journal_has_answered_and_marked_when_printed
     assert (desk.printed(), desk.saver.marked) == ([], [])
     desk.saver.answer(durable)
     assert (desk.printed(), desk.saver.marked) == (["a"], [commit.events[0].id])
+    assert desk.loop._until_next_timer() is None, "nothing is left to wake up for"
 
 
 def test_journal_that_does_not_answer_holds_nobody_up_and_its_late_answer_prints_nothing_again(desk: Desk) -> None:
@@ -94,6 +95,16 @@ def test_journal_that_does_not_answer_holds_nobody_up_and_its_late_answer_prints
     assert desk.printed() == ["a"]
     desk.saver.answer(True)
     assert desk.printed() == []
+
+
+def test_changes_that_keep_coming_hold_up_none_of_them(desk: Desk) -> None:
+    for number in range(10):
+        desk.emitter.save(desk.change(f"c{number}"))
+        desk.mono += PATIENCE_S / 4
+        desk.loop.run_once(0.0)
+    assert desk.printed() == [f"c{number}" for number in range(7)]
+    desk.emitter.flush()
+    assert desk.printed() == ["c7", "c8", "c9"]
 
 
 def test_order_is_kept(desk: Desk) -> None:

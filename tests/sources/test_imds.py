@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hma.check import Output, SourceError
-from hma.sources.imds import IMDS_COMMAND, MAX_ANSWER, ask, imds_command, main, parse_imds
+from hma.sources.imds import MAX_ANSWER, ask, imds_command, main, parse_imds
 from tests.sources.fake_imds import WHOLE, FakeImds, misbehaving, serving
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_the_child_prints_what_the_agent_reads() -> None:
 
 def test_the_environment_names_another_endpoint() -> None:
     with serving(FakeImds(WHOLE)) as server:
-        output = run(IMDS_COMMAND.argv, {"HMA_IMDS_ENDPOINT": f"{server.endpoint}/", "PATH": ""})
+        output = run(imds_command().argv, {"HMA_IMDS_ENDPOINT": f"{server.endpoint}/", "PATH": ""})
     assert parse_imds(output) == FACTS
 
 
@@ -62,7 +62,7 @@ def test_the_genuine_address() -> None:
     inside = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"'
     serve = (sys.executable, "-m", "tests.sources.fake_imds")
     output = run(
-        ("unshare", "--net", "sh", "-c", inside, "sh", *serve, *IMDS_COMMAND.argv), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        ("unshare", "--net", "sh", "-c", inside, "sh", *serve, *imds_command().argv), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     )
     assert parse_imds(output) == FACTS, output
 

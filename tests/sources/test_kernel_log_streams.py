@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hma.loop import Loop
-from hma.sources.kernel_log import GRACE_S, LOOK_S, RETRY_MAX_S, KernelLogReader
+from hma.sources.kernel_log import GRACE_S, LOOK_S, RETRY_MAX_S, STUCK_S, KernelLogReader
 from hma.sources.kmsg_channel import Channel, RegularFile
 from tests.sources.fake_kmsg import BOOT, Bench, SetClock, Told, record
 
@@ -496,3 +496,45 @@ def test_a_hundred_thousand_mutated_records_do_no_harm(file: Path) -> None:
     bench.until(lambda: "NVRM: after the rubbish 9" in bench.told.texts)
     assert bench.told.texts[-3:] == [f"NVRM: after the rubbish {n}" for n in (7, 8, 9)]
     bench.close()
+
+
+# -- proof of life ----------------------------------------------------------------------------------------------------
+
+
+def test_records_that_nobody_comes_to_read_are_noticed(pipe: Path, clock: SetClock, read: Open) -> None:
+    bench = read(pipe)
+    fd = writer(pipe)
+    os.write(fd, record(1))
+    bench.turn()
+    os.write(fd, record(2))
+    assert not bench.reader.stuck(clock.now)
+    assert not bench.reader.stuck(clock.now + STUCK_S)
+    assert bench.reader.stuck(clock.now + STUCK_S + 0.1)
+    bench.turn()
+    assert not bench.reader.stuck(clock.now + 2 * STUCK_S)
+    os.close(fd)
+
+
+def test_log_in_which_nothing_happens_and_one_that_floods_are_well(pipe: Path, clock: SetClock, read: Open) -> None:
+    bench = read(pipe)
+    fd = writer(pipe)
+    os.write(fd, record(0))
+    bench.turn()
+    for number in range(20):
+        assert not bench.reader.stuck(clock.now + number * STUCK_S)
+    for number in range(20, 40):
+        os.write(fd, record(number))
+        assert not bench.reader.stuck(clock.now + number * STUCK_S)
+        bench.turn()
+        os.write(fd, record(100 + number))
+        assert not bench.reader.stuck(clock.now + number * STUCK_S)
+        bench.turn()
+    os.close(fd)
+
+
+def test_log_that_is_tried_again_later_is_well(file: Path, clock: SetClock, read: Open) -> None:
+    bench = read(file)
+    for number in range(5):
+        assert not bench.reader.stuck(clock.now + number * STUCK_S)
+    bench.reader.stop()
+    assert not bench.reader.stuck(clock.now)
