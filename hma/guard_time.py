@@ -5,8 +5,8 @@ interval timer interrupts both: CPython runs signal handlers between bytecodes, 
 signals every few thousand steps.
 
 The limit is processor time. By the clock on the wall a good check would be ended because a busy node did not let it run, or a
-virtual machine stood still, and the kernel lines that it was just given would be lost. Who sleeps uses no processor: the timer
-own ticks end him.
+virtual machine stood still, and the kernel lines that it was just given would be lost. Who sleeps uses no processor: the
+timer's own ticks end him.
 """
 
 from __future__ import annotations
