@@ -85,7 +85,7 @@ class Agent:
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._loading: Timer | None = None
         self._checking = self._check_again = False
-        self._ready = False
+        self._ready = self._stopping = False
         self._reached: Mapping[str, Cursor] = {}
         self._saved: Mapping[str, Cursor] = {}
         self._journal_trouble = ""
@@ -108,14 +108,18 @@ class Agent:
         try:
             self.loop.run()
         finally:
-            signals.close()
             self._close()
+            signals.close()  # last: who asks twice must not end what is being saved
+            self.loop.close()
 
     def now(self) -> Instant:
         """Return this moment."""
         return Instant(self.loop.clock(), time.clock_gettime(time.CLOCK_REALTIME), self._node.boot_id)
 
     def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
         self._notifier.tell("STOPPING=1")
         self._tell("agent_stopping")
         self.loop.stop()
@@ -130,7 +134,6 @@ class Agent:
         self._emitter.flush()
         self._recorder.stop(STOP_S)
         self._outlet.close()
-        self.loop.close()
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
@@ -179,6 +182,7 @@ class Agent:
             ("pid", str(os.getpid())),
             ("checks_planned", str(len(self._settings.checks))),
             ("restored_faults", str(len(state.faults) if state else 0)),
+            *((("untold_left", str(snapshot.unemitted_left)),) if snapshot.unemitted_left else ()),
         )
         self._tell("agent_started", "" if state else "nothing is recorded of this node", attrs)
         for note in snapshot.notes:
@@ -362,6 +366,7 @@ class Agent:
             "journal": self._journal_body(),
             "children": {"running": self._commands.outstanding, "left_behind": self._commands.abandoned},
             "lines_dropped": self._outlet.dropped,
+            "problems": list(self._settings.notes),
         }
 
     def _journal_body(self) -> Body:

@@ -121,7 +121,10 @@ class KernelWatch:
 
     def lines(self, lines: tuple[KernelLine, ...]) -> None:
         """Hand lines to the checks."""
+        before = self._runner.kernel_pattern_sources
         self._runner.on_kernel_lines(lines)
+        if self._runner.kernel_pattern_sources != before:
+            self.patterns_changed()
 
     def lost_lines(self, count: int, from_seq: int, to_seq: int) -> None:
         """Take down a gap in the sequence."""
@@ -145,7 +148,8 @@ class KernelWatch:
         self._runner.on_kernel_log_readable()
 
     def _say_lost(self, count: int, example: str) -> None:
-        note = f"{count} lines of the kernel log were overwritten before they could be read (from sequence {example})"
+        lines = "line of the kernel log was" if count == 1 else "lines of the kernel log were"
+        note = f"{count} {lines} overwritten before they could be read (from sequence {example})"
         self._tell("kernel_log_lost", note, (("lost", str(count)), ("first_gap", example)))
 
     def _say_spoofed(self, count: int, example: str) -> None:

@@ -24,7 +24,7 @@ from hma.check import AnyCheck, Check, KernelLog, Source
 from hma.guard_time import Overrun, arm, limited
 
 GROUP = "hma.checks"
-IMPORT_LIMIT_S = 10.0
+IMPORT_LIMIT_S = 2.0
 _MAX_BYTES = 65_536
 _YEAR_S = 366 * 86_400.0
 _TARGET = re.compile(r"(?P<module>[\w.]+)\s*(?::\s*(?P<attribute>[\w.]+)\s*)?(?:\[.*\]\s*)?")
@@ -138,8 +138,10 @@ def _tried(load: Callable[[], object], origin: str, tell: Broken) -> tuple[objec
         return (limited(IMPORT_LIMIT_S, load),)
     except Overrun:
         reason = f"not done within {IMPORT_LIMIT_S:g} s"
-    except (Exception, SystemExit) as err:  # noqa: BLE001 (what an import of somebody else's raises is anything)
-        reason = " ".join(f"{type(err).__name__}: {err}".split())[:300]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as err:  # noqa: BLE001 (what an import of somebody else's raises is anything)
+        reason = " ".join(f"{type(err).__name__}: {err}".split())[:300].rstrip(":")
     tell(f"{origin}: cannot be imported: {reason}; {_MEND}")
     return ()
 

@@ -235,12 +235,16 @@ class Recorder:
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def _heard(self, line: bytes) -> None:
-        if not line.startswith(b"{"):
+        try:
+            message = json.loads(line) if line.startswith(b"{") else None
+        except ValueError:
+            message = None
+        if message is None:
             # Meant for standard error: the last line of a traceback says what the child died of.
             self._last_words = line.decode("utf-8", "replace").strip()[:WORDS] or self._last_words
             return
         was_silent, self._silent = self._silent, False
-        self._understand(json.loads(line))
+        self._understand(message)
         if was_silent and self._trouble and self._retry is None:
             self._send_whole()
 

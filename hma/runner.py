@@ -187,7 +187,7 @@ class Runner:
         check = item.check
         try:
             applies = bool(limited(OBSERVE_LIMIT_S, partial(check.applies, self._node)))
-        except (Exception, SystemExit, Overrun) as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
+        except BaseException as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
             self._reported(self._broken(item, f"its applies() failed: {told(err)}", None), {})
             return False
         if not applies:
@@ -258,15 +258,21 @@ class Runner:
         raw = tuple((line, line.text.encode(errors="replace")) for line in lines)
         reports: list[Report] = []
         samples: dict[str, Sample] = {}
+        slow: list[str] = []
         for name, pattern in self._patterns.items():
             try:
                 own = limited(OBSERVE_LIMIT_S, partial(_matching, pattern, raw))
             except Overrun:
-                reports += self._broken(self._plan[name], f"its pattern took longer than {OBSERVE_LIMIT_S:g} s", None)
+                slow.append(name)
                 continue
             if own:
                 samples[name] = Lines(own)
                 reports += self._observe(self._plan[name], samples[name], None)
+        for name in slow:
+            # Tried on every line there is, it would hold up all others each time.
+            del self._patterns[name]
+            reason = f"its pattern took longer than {OBSERVE_LIMIT_S:g} s, and is not tried again until the next reload"
+            reports += self._broken(self._plan[name], reason, None)
         if reports:
             self._reported(tuple(reports), samples)
 
@@ -335,7 +341,7 @@ class Runner:
             report = limited(OBSERVE_LIMIT_S, partial(report_of, item, sample, self._node))
         except Overrun:
             return self._broken(item, f"took longer than {OBSERVE_LIMIT_S:g} s over one sample", started)
-        except (Exception, SystemExit) as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
+        except BaseException as err:  # noqa: BLE001  (somebody else's code: it may raise anything)
             return self._broken(item, told(err), started)
         self._strikes.pop(name, None)
         seen = report.observations[:-OWN]

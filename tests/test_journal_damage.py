@@ -210,3 +210,17 @@ def test_sound_files_are_judged_sound(sound: tuple[Path, Snapshot], tmp_path: Pa
     assert found.notes == ()
     assert judged(Snapshot(None), held) == ["everything"]
     assert judged(Snapshot(found.state, found.cursors), held) == [kept.id for kept in held.unemitted]
+
+
+@pytest.mark.parametrize("at", [18, 19])
+def test_header_that_would_pass_for_read_only_is_damage(tmp_path: Path, at: int) -> None:
+    """SQLite takes a version above 2 in these bytes for a file that may not be written, whose mend would be a wrong one."""
+    with contextlib.closing(Journal(tmp_path / DATABASE)) as journal:
+        journal.commit(commits()[0])
+    data = bytearray((tmp_path / DATABASE).read_bytes())
+    data[at] = 9
+    (tmp_path / DATABASE).write_bytes(data)
+    with contextlib.closing(Journal(tmp_path / DATABASE)) as journal:
+        snapshot = journal.load()
+    assert "is damaged: no SQLite header" in snapshot.notes[0]
+    assert snapshot.state is not None

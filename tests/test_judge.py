@@ -6,7 +6,7 @@ from hma.catalogue import Catalogue, End, Policy
 from hma.codec import decode, encode
 from hma.engine.step import beginning
 from hma.journal_records import Commit
-from hma.judge import Judge, difference, united
+from hma.judge import MAX_WAITING, Judge, difference, united
 from hma.loop import Loop
 from hma.model import Action, Change, Instant, Observation, Report, State, Status
 
@@ -126,3 +126,14 @@ def test_fault_known_to_both_keeps_its_id_and_its_last_sight() -> None:
     assert second.judge.state is not None
     (fault,) = united(first.judge.state, second.judge.state).faults.values()
     assert (fault.id, fault.last_seen.mono) == (next(iter(first.judge.state.faults.values())).id, 140.0)
+
+
+def test_what_waits_for_the_journal_is_bounded_and_the_newest_stays() -> None:
+    hands = Hands()
+    hands.judge.take([seen("NOW")] * (MAX_WAITING + 5))
+    hands.judge.take([seen("HELD")])
+    hands.judge.begin(beginning(hands.now()))
+    state = hands.judge.state
+    assert state is not None
+    assert {fault.code: fault.count for fault in state.faults.values()} == {"NOW": MAX_WAITING - 1, "HELD": 1}
+    hands.loop.close()

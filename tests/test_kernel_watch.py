@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 
-from hma.kernel_watch import DAMP_S, Damper
+from hma.check import KernelLine
+from hma.kernel_watch import DAMP_S, Damper, KernelWatch
 from hma.loop import Loop
+from hma.runner import Runner
 
 
 class Hands:
@@ -53,3 +58,34 @@ def test_what_is_left_is_said_at_the_end() -> None:
     hands.damper.flush()
     assert hands.said == [(1, "a"), (2, "b")]
     hands.loop.close()
+
+
+class Checks:
+    """What the watch needs of a runner: one pattern, which is no good and is dropped at the first lines."""
+
+    def __init__(self) -> None:
+        self.kernel_pattern_sources: tuple[bytes, ...] = (rb"^(\w+\s?)+:$", rb"NVRM: ")
+        self.batches: list[tuple[str, ...]] = []
+
+    def on_kernel_lines(self, lines: tuple[KernelLine, ...]) -> None:
+        self.batches.append(tuple(line.text for line in lines))
+        self.kernel_pattern_sources = (rb"NVRM: ",)
+
+    def on_kernel_log_readable(self) -> None:
+        """Need nothing."""
+
+
+def test_pattern_that_the_runner_drops_is_not_tried_on_further_lines(tmp_path: Path) -> None:
+    log, checks, loop = tmp_path / "kmsg", Checks(), Loop()
+    log.write_text(f"4,1,1,-;{'a' * 60}\n4,2,2,-;usb\n")
+    watch = KernelWatch(loop, log, "boot-1", cast(Runner, checks), lambda *_: None)
+    watch.start(None)
+    while not watch.caught_up:
+        loop.run_once(1.0)
+    with open(log, "a") as file:
+        file.write(f"4,3,3,-;usb\n4,4,4,-;{'a' * 60}\n4,5,5,-;NVRM: x\n")
+    while len(checks.batches) < 2:
+        loop.run_once(1.0)
+    assert checks.batches == [("a" * 60, "usb"), ("NVRM: x",)]
+    watch.stop()
+    loop.close()

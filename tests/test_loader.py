@@ -150,6 +150,7 @@ def test_the_empty_path_is_the_folder_the_agent_runs_in(tmp_path: Path, monkeypa
     [
         ("raise RuntimeError('no\\nluck')", "other_bad:CHECK", "cannot be imported: RuntimeError: no luck"),
         ("raise SystemExit(3)", "other_bad:CHECK", "cannot be imported: SystemExit: 3"),
+        ("class Skip(BaseException): pass\nraise Skip(4)", "other_bad:CHECK", "cannot be imported: Skip: 4"),
         ("import nowhere_to_be_found", "other_bad:CHECK", "cannot be imported: ModuleNotFoundError: No module named"),
         ("def broken(:", "other_bad:CHECK", "cannot be imported: SyntaxError"),
         ("", "other_bad:CHECK", "cannot be imported: AttributeError: module 'other_bad' has no attribute 'CHECK'"),

@@ -116,6 +116,16 @@ def owner(state_dir: Path, pace: float = 1.0, trace: Path | None = None, max_eve
         one.loop.close()
 
 
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """Reap what a stopped recorder leaves to the end of its process, so that no later test meets it."""
+    yield
+    end = time.monotonic() + 5.0
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0] or time.monotonic() < end:
+            time.sleep(0.002)
+
+
 def kept(state_dir: Path) -> tuple[Snapshot, list[str]]:
     """Return what the journal holds, and the ids of all its events."""
     journal = Journal(state_dir / "journal.db")
@@ -358,6 +368,15 @@ def test_child_that_cannot_even_begin_says_why_and_is_tried_less_and_less(state_
         assert one.told[1:] == ["loaded", "recovered"]
 
 
+@pytest.mark.parametrize("line", [b'{"saved": 1, "no', b"{}", b"[1]", b"null", b"\xff{", b""])
+def test_line_that_is_none_of_the_journals_is_kept_for_its_last_words(state_dir: Path, line: bytes) -> None:
+    """Standard error of the child comes the same way, and may cut a message in two."""
+    with owner(state_dir) as one:
+        one.start()
+        one.recorder._heard(line)
+        assert one.saves(one.raises(1))
+
+
 def test_child_that_has_let_go_of_us_and_lives_is_not_replaced(state_dir: Path) -> None:
     """As one that hangs in its last close of a file: it still holds the journal."""
     with owner(state_dir, pace=10) as one:
@@ -584,6 +603,4 @@ def test_stuck_child_is_left_behind_and_still_writes_what_it_was_told(tmp_path: 
             disk.thaw()
             two.is_told("recovered")
             two.until(lambda: state(child) in {"", "Z"})
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0)
         assert faults_in(disk.place / "state") == {fault(n).key for n in (1, 2, 3)}

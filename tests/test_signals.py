@@ -45,3 +45,16 @@ def test_signal_that_is_not_ours_does_nothing() -> None:
         signal.signal(signal.SIGUSR2, before)
         signals.close()
         loop.close()
+
+
+def test_descriptors_are_given_back_to_the_loop() -> None:
+    loop, heard = Loop(), list[str]()
+    Signals(loop, {signal.SIGUSR1: lambda: None}).close()
+    read, write = os.pipe()  # the numbers of before
+    loop.add_reader(read, lambda: heard.append("read"))
+    os.write(write, b"x")
+    loop.run_once(1.0)
+    assert heard == ["read"]
+    loop.close()
+    os.close(read)
+    os.close(write)

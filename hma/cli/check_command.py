@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from hma.check import Output, Sample, SourceError
-from hma.cli.common import CliError, settings_of
+from hma.cli.common import CliError, settings_of, tell_notes
 from hma.cli.shown import checks_text, exit_code, faults_text, verdict_text
 from hma.engine.step import beginning
 from hma.fields import listing
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(body, indent=2, ensure_ascii=False))
     else:
         print(f"{checks_text(body['checks'])}\n\n{faults_text(body['faults'])}\n\n{verdict_text(body['verdict'])}")
+    tell_notes(settings)
     return exit_code(row["status"] for row in body["checks"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -20,7 +21,8 @@ def ask(run_dir: Path, path: str) -> Any:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(ANSWER_S)
             channel.connect(str(place))
-            channel.sendall(f"GET {path} HTTP/1.1\r\nHost: hma\r\nConnection: close\r\n\r\n".encode("ascii"))
+            with contextlib.suppress(BrokenPipeError):  # turned away already: the answer is there all the same
+                channel.sendall(f"GET {path} HTTP/1.1\r\nHost: hma\r\nConnection: close\r\n\r\n".encode("ascii"))
             answer = b"".join(_pieces(channel))
     except FileNotFoundError:
         raise CliError(f"{place}: no agent runs here; start one (hma agent), or name its run_dir", UNKNOWN) from None
@@ -30,6 +32,8 @@ def ask(run_dir: Path, path: str) -> Any:
         raise CliError(f"{place}: permission denied; be root, or a member of the socket's group", UNKNOWN) from None
     except TimeoutError:
         raise CliError(f"{place}: the agent does not answer within {ANSWER_S:g} s", UNKNOWN) from None
+    except BlockingIOError:
+        raise CliError(f"{place}: the agent has too many callers at once; ask again", UNKNOWN) from None
     except OSError as err:
         raise CliError(f"{place}: {err.strerror or err}", UNKNOWN) from err
     return _decoded(place, answer)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hma.settings import Settings, load_settings
+from hma.yamlread import printable
 
 OK, FAILED, UNKNOWN, USAGE = 0, 1, 2, 3
 """Exit codes: all is well; something failed (or is degraded); it is not known; what was asked for cannot be done."""
@@ -63,6 +64,12 @@ def overrides(args: argparse.Namespace) -> dict[str, str]:
 def settings_of(args: argparse.Namespace) -> Settings:
     """Return the settings; raises ConfigError or CliError."""
     return load_settings(args.config, overrides(args))
+
+
+def tell_notes(settings: Settings) -> None:
+    """Say on stderr what is not as it should be and stops nothing: above all, checks of other packages that are broken."""
+    for note in settings.notes:
+        sys.stderr.write(f"hma: {printable(note)}\n")
 
 
 def same_places(args: argparse.Namespace) -> tuple[str, ...]:

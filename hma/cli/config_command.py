@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from hma.cli.common import OK, settings_of
+from hma.cli.common import OK, settings_of, tell_notes
 from hma.config import show
 
 
@@ -17,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check or print the configuration; a mistake raises ConfigError with all of them."""
     settings = settings_of(args)
-    for note in settings.notes:
-        sys.stderr.write(f"hma: {note}\n")
+    tell_notes(settings)
     if args.what == "show":
         print(show(settings.config, settings.checks), end="")
         return OK

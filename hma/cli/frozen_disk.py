@@ -52,12 +52,17 @@ def frozen_disk(folder: Path) -> Iterator[Path]:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, env=ENVIRON, start_new_session=True) as cleaner:
         try:
             _run("mount", device, str(place))
-            _run("fsfreeze", "--freeze", str(place))
+            freeze(place)
             yield place
         finally:
             assert cleaner.stdin is not None
             cleaner.stdin.close()
             cleaner.wait()
+
+
+def freeze(place: Path) -> None:
+    """Stop all writing to the file system."""
+    _run("fsfreeze", "--freeze", str(place))
 
 
 def thaw(place: Path) -> None:

@@ -34,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             # What a terminal's character set lacks, and what no text may hold (half a surrogate pair), is shown escaped.
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(given)
-    args = parser.parse_args(given)
-    if "run" not in args:
-        parser.print_help()
-        return USAGE
     try:
+        parser = _parser(given)
+        args = parser.parse_args(given)
+        if "run" not in args:
+            parser.print_help()
+            return USAGE
         code = args.run(args)
         sys.stdout.flush()
     except CliError as err:

@@ -7,7 +7,7 @@ import json
 
 from hma.cli.client import ask
 from hma.cli.common import settings_of
-from hma.cli.shown import checks_text, exit_code, faults_text, verdict_text
+from hma.cli.shown import REASON, checks_text, exit_code, faults_text, short, verdict_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"kernel log {_kernel_log(log)}")
         if body["journal"]["trace_trouble"]:
             print(f"trace {body['journal']['trace_trouble']}")
+        for problem in body["problems"]:
+            print(f"problem: {short(problem, REASON)}")
         if body["children"]["left_behind"]:
             print(f"{body['children']['left_behind']} programs are stuck in the kernel and were left behind")
     return exit_code([verdict["health"] if verdict else "unknown"])

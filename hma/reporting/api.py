@@ -141,6 +141,8 @@ def _mend(path: Path, err: OSError) -> str:
 
 def _turn_away(channel: socket.socket, status: bytes) -> None:
     with channel, contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
+            channel.recv(16_384)  # a request left unread would reach the caller as a reset, in place of the answer
         channel.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
@@ -154,6 +156,7 @@ class _Connection:
         self._gone = gone
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16_384)
         self._out = b""
+        self._head = False
         self._patience: Timer = loop.call_later(PATIENCE_S, self.close)
         loop.add_reader(channel.fileno(), self._read)
 
@@ -181,6 +184,7 @@ class _Connection:
             self._answer(err.error_status_hint, {"error": "not a request this API understands"})
             return
         if isinstance(event, h11.Request):
+            self._head = event.method == b"HEAD"
             self._answer(*self._serve(event))
         elif event is not h11.NEED_DATA:
             self.close()
@@ -201,7 +205,7 @@ class _Connection:
         try:
             parts = [
                 self._http.send(h11.Response(status_code=status, headers=headers)),
-                self._http.send(h11.Data(data=data)),
+                self._http.send(h11.Data(data=b"" if self._head else data)),
                 self._http.send(h11.EndOfMessage()),
             ]
         except h11.LocalProtocolError:

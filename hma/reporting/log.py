@@ -22,6 +22,7 @@ if "asyncio" not in sys.modules:
 import structlog
 
 from hma.reporting.record import to_line
+from hma.yamlread import printable
 
 if sys.modules.get("rich", structlog) is None:
     del sys.modules["rich"]
@@ -142,13 +143,6 @@ def _checks(body: Mapping[str, object]) -> str:
         return ""
     lines = (f"{row['check']:<16} {row['status']:<14} {row['reason']}".rstrip()[:_LONG] for row in rows)
     return "".join(_MARGIN + printable(line) for line in lines)
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line with every character that a terminal might obey escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _list(body: Mapping[str, object], key: str) -> list[str]:

@@ -21,7 +21,7 @@ from hma.check import KernelLine, SourceError
 from hma.loop import Loop, Timer
 from hma.sources.kmsg_channel import Channel, PathGone, Replaced, Watch, WriterGone, open_channel, reason, watch_for
 from hma.sources.kmsg_numbers import Numbers
-from hma.sources.kmsg_pattern import combined
+from hma.sources.kmsg_pattern import combined, hits
 from hma.sources.kmsg_record import HEAD, MAX_TEXT, continues, shown
 
 SLICE_S = 0.005
@@ -257,9 +257,10 @@ class KernelLogReader:
             self._failed(end)
 
     def _take(self, lines: list[bytes]) -> None:
-        head, place = HEAD.match, self._numbers.place
-        for line in lines:
-            found = head(line)
+        place = self._numbers.place
+        heads = [HEAD.match(line) for line in lines]
+        texts = [line[found.end() : found.end() + MAX_TEXT] if found else b"" for line, found in zip(lines, heads, strict=True)]
+        for line, found, text, hit in zip(lines, heads, texts, hits(self._wanted, texts), strict=True):
             if found is None:
                 self.malformed += not continues(line)
                 continue
@@ -272,8 +273,7 @@ class KernelLogReader:
                 if not self._running:
                     return
             self.seen += 1
-            text = line[found.end() : found.end() + MAX_TEXT]
-            if self._wanted(text):
+            if hit or (hit is None and int(prio) <= 7):
                 self._keep(int(prio), int(seq), int(usec), text)
                 if not self._running:
                     return

@@ -11,9 +11,12 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from hma.guard_time import Overrun, limited
 
 Match = Callable[[bytes], object]
+LIMIT_S = 0.1
 
 _TOKEN = re.compile(rb"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 _FIRST = re.compile(rb"(?:([\w <>=:;,@#%&!~'\"/-])|(\\[^\w\s])|\[([A-Za-z0-9]+)\])(?![*+?{])")
@@ -40,6 +43,17 @@ def combined(sources: Iterable[bytes]) -> Match:
     if len(searches) == 1:
         return searches[0]
     return lambda text: any(search(text) for search in searches)
+
+
+def hits(match: Match, texts: Sequence[bytes]) -> Sequence[bool | None]:
+    """Return for each text whether `match` finds something in it, None for all where that takes longer than `LIMIT_S`.
+
+    Then somebody's pattern is no good; whoever tries them one by one can say whose.
+    """
+    try:
+        return limited(LIMIT_S, lambda: [bool(match(text)) for text in texts])
+    except Overrun:
+        return [None] * len(texts)
 
 
 def _branches(source: bytes) -> list[bytes]:

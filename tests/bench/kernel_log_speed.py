@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hma.check import KernelLine, KernelLog, SourceError
+from hma.guard_time import arm
 from hma.loader import find_checks
 from hma.loop import Loop
 from hma.sources.kernel_log import KernelLogReader
@@ -104,6 +105,7 @@ def records(lines: int) -> bytes:
 def measure(case: str, path: Path, expected: int, begin: Callable[[], object]) -> Figures:
     """Return what reading `expected` records from `path` costs, once `begin` has been called."""
     loop, told = Loop(), Told()
+    arm()
     reader = KernelLogReader(loop, path, "bench", None, told)
     reader.patterns({check.source.pattern for check in find_checks() if isinstance(check.source, KernelLog)})
     if path == KMSG:

@@ -120,6 +120,22 @@ def test_second_agent_on_the_node_is_refused_in_one_line(node: Node) -> None:
         assert agent.terminate() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_asks_it_to_stop_again_and_again_gets_one_clean_end(node: Node, number: int) -> None:
+    with node.start() as agent:
+        agent.wait_for("agent_ready")
+        while agent.process.poll() is None:
+            agent.process.send_signal(number)
+            time.sleep(0.001)
+        assert agent.finish() == 0
+    assert agent.stderr == ""
+    assert [r["msg"] for r in agent.records].count("agent_stopping") == 1
+    with node.start() as agent:
+        agent.wait_for("agent_started")
+        agent.terminate()
+    assert [r["msg"] for r in agent.records].count("agent_stopping") == 1, "the first end was not saved as told"
+
+
 def test_hangup_takes_a_good_configuration_and_keeps_the_last_good_one(node: Node) -> None:
     with node.start() as agent:
         agent.wait_for("agent_ready")

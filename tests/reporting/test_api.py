@@ -119,7 +119,7 @@ def test_each_request_gets_the_answer_of_the_handler(served: Served, target: str
     assert served.ask("/v1/status")[0] == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
 def test_nothing_can_be_changed_through_it(served: Served, method: str) -> None:
     assert served.answer(served.client(f"{method} / HTTP/1.1\r\nHost: hma\r\n\r\n".encode())).startswith(b"HTTP/1.1 405 ")
 
@@ -204,7 +204,10 @@ def test_more_clients_than_there_is_room_for_are_told_so(served: Served) -> None
     for _ in range(CONNECTIONS):
         served.client()
     pump(served.loop, lambda: served.connections == CONNECTIONS)
-    assert served.answer(served.client(b"GET / HTTP/1.1\r\nHost: hma\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+    one_more = served.client(b"GET / HTTP/1.1\r\nHost: hma\r\n\r\n")
+    pump(served.loop, lambda: bool(select.select([one_more], [], [], 0)[0]))
+    assert one_more.recv(1 << 20).startswith(b"HTTP/1.1 503 ")
+    assert one_more.recv(1 << 20) == b"", "an end, and no reset that hides the answer"
     served.clock.now += PATIENCE_S
     pump(served.loop, lambda: served.connections == 0)
     assert served.ask("/v1/status")[0] == 200

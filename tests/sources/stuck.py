@@ -13,17 +13,16 @@ import ctypes
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-NEEDS = ("root", "losetup", "mkfs.ext4", "fsfreeze")
+from hma.cli.frozen_disk import PROGRAMS, freeze, frozen_disk, thaw
+
+NEEDS = ("root", *PROGRAMS)
 NEEDS_FUSE = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="not possible here: no /dev/fuse in this kernel")
 MNT_DETACH = 2
-SIZE = 16 * 1_048_576
-ENV = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
 
 
 class Frozen:
@@ -32,58 +31,25 @@ class Frozen:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.writer = ("dd", "if=/dev/zero", f"of={place}/stuck", "bs=4k", "count=1")
-        self._frozen = False
+        self._frozen = True
 
     def freeze(self) -> None:
-        """Stop all writing to the file system."""
-        _run("fsfreeze", "--freeze", str(self.place))
+        """Stop all writing to the file system again."""
+        freeze(self.place)
         self._frozen = True
 
     def thaw(self) -> None:
         """Let all who wait go on."""
         if self._frozen:
             self._frozen = False
-            _run("fsfreeze", "--unfreeze", str(self.place))
-
-
-GUARD = 'read -r _ && exit; fsfreeze --unfreeze "$1"; umount --lazy "$1"; losetup --detach "$2"'
-
-
-@contextlib.contextmanager
-def _guarded(place: Path, device: str) -> Iterator[None]:
-    """Have somebody else thaw and clean up should this process be killed: what is frozen outlives everybody."""
-    argv = ["sh", "-c", GUARD, "guard", str(place), device]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENV, start_new_session=True) as guard:
-        try:
-            yield
-        finally:
-            assert guard.stdin is not None
-            guard.stdin.write(b"done\n")
+            thaw(self.place)
 
 
 @contextlib.contextmanager
 def frozen(folder: Path) -> Iterator[Frozen]:
-    """Yield a file system below `folder` that is frozen; thaw, unmount and detach it at the end, whatever happened."""
-    image, place = folder / "image", folder / "mounted"
-    place.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(SIZE)
-    _run("mkfs.ext4", "-q", "-O", "^has_journal", str(image))
-    device = _run("losetup", "--find", "--show", str(image)).strip()
-    try:
-        _run("mount", device, str(place))
-        try:
-            system = Frozen(place)
-            with _guarded(place, device):
-                system.freeze()
-                try:
-                    yield system
-                finally:
-                    system.thaw()
-        finally:
-            _unmount(place)
-    finally:
-        _run("losetup", "--detach", device)
+    """Yield a file system below `folder` that is frozen, and is gone at the end, whatever happened."""
+    with frozen_disk(folder) as place:
+        yield Frozen(place)
 
 
 _SERVE = """
@@ -125,18 +91,3 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except OSError:
         return ""
-
-
-def _unmount(place: Path) -> None:
-    """Unmount; who was just thawed may need a moment to close its file."""
-    for _ in range(100):
-        if subprocess.run(["umount", str(place)], env=ENV, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.05)
-    _run("umount", "--lazy", str(place))
-
-
-def _run(*argv: str) -> str:
-    done = subprocess.run(argv, env=ENV, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.returncode}"
-    return done.stdout

@@ -93,6 +93,13 @@ def test_new_patterns_count_from_now_on(device: ScriptedDevice, read: Open) -> N
     assert bench.told.seqs == [1, 4]
 
 
+def test_pattern_that_takes_for_ever_delivers_all_kernel_lines_and_accuses_nobody(device: ScriptedDevice, read: Open) -> None:
+    device.more(record(1, "a" * 60), record(2, "harmless"), record(3, "a" * 60, prio=30))
+    bench = read(patterns=(rb"^(\w+\s?)+:$",))
+    assert (bench.told.seqs, bench.told.spoofs) == ([1, 2], [])
+    assert (bench.reader.seen, bench.reader.foreign) == (3, 1)
+
+
 def test_without_patterns_nothing_is_delivered(device: ScriptedDevice, read: Open) -> None:
     device.more(record(1, ""), record(2, "NVRM: x"))
     bench = read(patterns=())

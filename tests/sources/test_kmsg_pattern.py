@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hma.check import KernelLog
 from hma.loader import find_checks
-from hma.sources.kmsg_pattern import combined
+from hma.sources.kmsg_pattern import combined, hits
 
 QUIET = (
     b"IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready",
@@ -87,3 +87,11 @@ def test_search_for_all_our_checks_is_quick_where_nothing_is_found() -> None:
 
     assert not any(ours(text) for text in QUIET)
     assert cost(ours) < 0.5 * cost(obvious)
+
+
+def test_hits_are_told_text_by_text() -> None:
+    assert hits(combined((rb"NVRM: ",)), (b"NVRM: x", b"usb", b"")) == [True, False, False]
+
+
+def test_pattern_that_takes_for_ever_holds_nobody_up_and_nothing_is_overlooked() -> None:
+    assert hits(combined((rb"^(\w+\s?)+:$", rb"NVRM: ")), (b"NVRM: x", b"a" * 60)) == [None, None]
