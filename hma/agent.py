@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,6 +40,7 @@ from hma.status import Body, brief_body, check_body, check_rows, node_body, stat
 from hma.trace import judged_line, sample_line, start_line
 from hma.yamlread import ConfigError
 
+STDOUT = 1
 READY_S = 0.4
 GRACE, GRACE_S = 5, 0.02
 """Looks at a kernel log that is still being read when the first verdict is due."""
@@ -65,7 +65,7 @@ class Agent:
         self.loop = Loop()
         self._node = facts_of(config)
         self._notifier = Notifier()
-        self._outlet = Outlet(self.loop, sys.stdout.fileno())
+        self._outlet = Outlet(self.loop, STDOUT)
         self._recorder = Recorder(
             self.loop,
             config.state_dir,
@@ -74,8 +74,8 @@ class Agent:
             max_bytes=config.journal.max_bytes,
             trace=config.record,
         )
-        human = config.log.format == "human" or (config.log.format == "auto" and os.isatty(1))
-        self._emitter = Emitter(self.loop, self._recorder, self._outlet, "human" if human else "json", os.isatty(1))
+        human = config.log.format == "human" or (config.log.format == "auto" and os.isatty(STDOUT))
+        self._emitter = Emitter(self.loop, self._recorder, self._outlet, "human" if human else "json", os.isatty(STDOUT))
         self._programs = dict(config.commands)
         self._commands = CommandRunner(self.loop, self._programs)
         self._judge = Judge(self.loop, self.now, settings.catalogue, self._judged)

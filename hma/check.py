@@ -159,6 +159,9 @@ class NoOptions:
     """The options of a check that has none."""
 
 
+ANY_NODE = "any node"
+
+
 def everywhere(node: NodeFacts) -> bool:
     """Apply to every node."""
     return True
@@ -180,7 +183,7 @@ class Check(Generic[S, O]):
     interval_s: float = 60.0
     timeout_s: float = 20.0
     applies: Callable[[NodeFacts], bool] = everywhere
-    needs: str = "any node"
+    needs: str = ANY_NODE
     options: O = field(default_factory=NoOptions)  # type: ignore[assignment]
     complete: bool = False
     optional: bool = False

@@ -65,7 +65,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class IdentityConfig:
-    """The names of the cluster for records and log streams."""
+    """The names of the cluster, for the log streams that are to come: nothing reads them yet."""
 
     cluster: str = ""
     cluster_id: str = ""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hma.check import (
+    ANY_NODE,
     Command,
     Feed,
     KernelLine,
@@ -349,7 +350,8 @@ class Runner:
             self._say(name, *summary(seen), started)
         else:
             # It looked, and there is nothing of its kind here: that is not the same as `ok`.
-            self._say(name, "not applicable", f"needs {item.check.needs}", started)
+            needs = item.check.needs
+            self._say(name, "not applicable", f"needs {needs}" if needs != ANY_NODE else "nothing of its kind is here", started)
         return (report,)
 
     def _broken(self, item: Planned, reason: str, started: float | None) -> tuple[Report, ...]:

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, _leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what a check of another package prints must not stand between the records
     settings = settings_of(args)
     validate = Command((sys.executable, "-m", "hma.cli.main", "config", "validate", *same_places(args)))
     reread = partial(load_settings, args.config, overrides(args))

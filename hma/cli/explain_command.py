@@ -32,7 +32,13 @@ def run(args: argparse.Namespace) -> int:
 
 def explain(what: str, settings: Settings) -> Iterable[str]:
     """Return the lines that explain `what`; raises CliError when nothing is known of it."""
-    known = _known(settings)
+    try:
+        known = _known(settings)
+    except CliError as err:
+        if what.upper() not in settings.catalogue:
+            raise
+        # What a code is worth can be read anywhere, also where no agent has run yet.
+        return (*row_story(settings.catalogue[what.upper()]), "", f"# {err}")
     if what == "node":
         return node_story(known)
     found = list(_stories(what, known))

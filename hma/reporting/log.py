@@ -107,7 +107,7 @@ def human_line(body: Mapping[str, object]) -> str:
         shown = {k: v for k, v in body.items() if k not in _EVERYWHERE}
         text = " ".join(f"{k}={v}" if k != "note" else str(v) for k, v in shown.items())
     below = _evidence(body) if name == "fault_active" else _checks(body) if "checks" in body and "health" in body else ""
-    return f"{printable(clock)}  {printable(name):<16} {printable(text)}{below}"
+    return f"{printable(clock)}  {printable(name):<16} {printable(text)}".rstrip() + below
 
 
 def _fault_words(body: Mapping[str, object]) -> str:
@@ -130,7 +130,7 @@ def _verdict_words(body: Mapping[str, object]) -> str:
 
 def _evidence(body: Mapping[str, object]) -> str:
     lines = [line for line in str(body.get("evidence") or body.get("detail") or "").splitlines() if line.strip()]
-    shown = [printable(line[:_LONG]) for line in lines[:_EVIDENCE_LINES]]
+    shown = [printable(_cut(line)) for line in lines[:_EVIDENCE_LINES]]
     if len(lines) > _EVIDENCE_LINES:
         shown.append(f"... and {len(lines) - _EVIDENCE_LINES} lines more")
     return "".join(_MARGIN + line for line in shown)
@@ -141,8 +141,12 @@ def _checks(body: Mapping[str, object]) -> str:
     rows = body["checks"]
     if not isinstance(rows, list):
         return ""
-    lines = (f"{row['check']:<16} {row['status']:<14} {row['reason']}".rstrip()[:_LONG] for row in rows)
+    lines = (_cut(f"{row['check']:<16} {row['status']:<14} {row['reason']}".rstrip()) for row in rows)
     return "".join(_MARGIN + printable(line) for line in lines)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONG else f"{line[: _LONG - 3]}..."
 
 
 def _list(body: Mapping[str, object], key: str) -> list[str]:

@@ -141,6 +141,7 @@ def test_evidence_of_several_lines_stays_behind_the_margin_and_is_cut() -> None:
     assert [line[:21] for line in lines[1:]] == [
         f"{MARGIN}{start}" for start in ("line 0", "line 1", "line 2", "line 3", "... an")
     ]
+    assert lines[1].endswith("xxx...")
     assert lines[-1].endswith("... and 5 lines more")
     assert max(map(len, lines)) < 200
 
