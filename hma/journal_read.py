@@ -265,7 +265,11 @@ def open_readonly(path: Path) -> JournalReader:
 
     There SQLite may be unable to share memory with a writer; then the file is read as it is, `notes` says what that leaves out.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as err:
+        raise JournalError(f"{path} cannot be read: {err.strerror}; mend: be root, or the agent's user") from err
+    if not there:
         raise JournalError(
             f"no journal at {path}: no agent has run with this state directory; mend: start it, or name its state_dir"
         )

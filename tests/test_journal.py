@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -204,6 +205,17 @@ def test_reader_sees_each_commit_while_the_writer_works(path: Path) -> None:
 def test_reader_without_a_journal_says_what_to_do(path: Path) -> None:
     with pytest.raises(JournalError, match="no agent has run with this state directory; mend: start it"):
         open_readonly(path)
+
+
+@pytest.mark.needs("root")
+def test_reader_without_the_right_to_look_says_what_to_do(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(JournalError, match=r"journal\.db cannot be read: Permission denied; mend: be root"):
+            open_readonly(path)
+    finally:
+        os.seteuid(0)
 
 
 # -- the copy -------------------------------------------------------------------------------------------------------------
