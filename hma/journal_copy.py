@@ -59,8 +59,11 @@ def write_copy(directory: Path, copy: Copy) -> None:
 
 def read_copy(directory: Path) -> Copy | None:
     """Return the copy, None if there is none; raise `CopyError` if it is damaged, `OSError` if it cannot be read."""
+    path = directory / COPY_NAME
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        raise CopyError("no regular file")
     try:
-        text = (directory / COPY_NAME).read_bytes().decode("ascii")
+        text = path.read_bytes().decode("ascii")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

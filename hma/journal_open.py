@@ -84,6 +84,8 @@ def _problem(path: Path) -> str:
     """Return what is wrong with the database, "" if nothing."""
     if not path.exists():
         return "is not there"
+    if not path.is_file():  # opening a pipe would never end
+        return "is no regular file"
     with open(path, "rb") as file:
         header = file.read(20)
     # SQLite takes a write version above 2 for "read-only", which would hide the damage behind the wrong mend.

@@ -273,6 +273,8 @@ def open_readonly(path: Path) -> JournalReader:
         raise JournalError(
             f"no journal at {path}: no agent has run with this state directory; mend: start it, or name its state_dir"
         )
+    if not path.is_file():
+        raise JournalError(f"{path} is no regular file; mend: move it away")
     try:
         try:
             return _checked(path, "mode=ro")

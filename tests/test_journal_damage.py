@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -224,3 +225,24 @@ def test_header_that_would_pass_for_read_only_is_damage(tmp_path: Path, at: int)
         snapshot = journal.load()
     assert "is damaged: no SQLite header" in snapshot.notes[0]
     assert snapshot.state is not None
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"]
+)
+@pytest.mark.parametrize("name", [DATABASE, COPY_NAME])
+def test_what_is_no_file_is_moved_aside_and_never_waited_for(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    with contextlib.closing(Journal(tmp_path / DATABASE)) as journal:
+        journal.commit(commits()[0])
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    if name == DATABASE:
+        with pytest.raises(JournalError, match="is no regular file; mend: move it away"):
+            open_readonly(tmp_path / DATABASE)
+    assert last_known(tmp_path / DATABASE).state is not None
+    with contextlib.closing(Journal(tmp_path / DATABASE)) as journal:
+        snapshot = journal.load()
+    assert snapshot.state is not None
+    assert len(snapshot.state.faults) == 1
+    assert "no regular file" in snapshot.notes[0]
+    assert list(tmp_path.glob(f"{name}.corrupt-*")) != []
