@@ -12,12 +12,14 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hma.cli.common import FAILED, OK, CliError, table
@@ -29,6 +31,7 @@ from hma.cli.simulated_node import build
 from hma.cli.stand_ins import install, set_state
 from hma.fields import listing
 from hma.reporting.log import human_line
+from hma.reporting.record import timestamp
 from hma.settings import load_settings
 from hma.yamlread import nearest
 
@@ -57,8 +60,13 @@ def run(args: argparse.Namespace) -> int:
     if args.scenario != "all" and args.scenario not in by_name:
         near = nearest(args.scenario, by_name)
         raise CliError(f"{args.scenario}: no such story; {f'did you mean {near}?' if near else f'known: {listing(by_name)}'}")
+    signal.signal(signal.SIGTERM, _leave)
     chosen = SCENARIOS if args.scenario == "all" else (by_name[args.scenario],)
     return max(play(scenario) for scenario in chosen)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)  # what was put into the temporary folder goes with it
 
 
 def play(scenario: Scenario) -> int:
@@ -221,10 +229,11 @@ class Stage:
         if "health" in record:
             self._verdict = record
         if record["msg"] not in _QUIET:
-            self._tell("agent", "", human_line({**record, "ts": "", "checks": None}).strip())
+            shown = {key: value for key, value in record.items() if key not in ("ts", "checks")}
+            self._tell("agent", "", human_line(shown).strip(), record["ts"])
 
-    def _tell(self, who: str, what: str, text: str) -> None:
-        clock = time.strftime("%H:%M:%S", time.localtime()) + f".{int(time.clock_gettime(time.CLOCK_REALTIME) % 1 * 1000):03d}"
+    def _tell(self, who: str, what: str, text: str, at: str = "") -> None:
+        clock = (at or timestamp(time.clock_gettime(time.CLOCK_REALTIME)))[11:23]
         said = f"{what} {text}".strip().replace("\n", f"\n{'':28}")
         print(f"  {clock}  {who:<11} {said}", flush=True)
 

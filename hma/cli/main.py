@@ -79,7 +79,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         if name == named:
             module = import_module(f"hma.cli.{name}_command")
-            if name != "docs":
+            if name not in ("docs", "demo"):
                 add_places(sub)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)

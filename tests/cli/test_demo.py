@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hma.cli.demo_command import play
 from hma.cli.scenarios import SCENARIOS, Await, Kernel, Scenario
-from tests.agent_run import HMA
+from tests.agent_run import HMA, until
 
 
 @pytest.mark.slow
@@ -48,3 +50,22 @@ def test_without_a_name_the_stories_are_listed() -> None:
 def test_unknown_story_is_one_line() -> None:
     done = subprocess.run([*HMA, "demo", "flod"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "hma: flod: no such story; did you mean flood?\n")
+
+
+def test_places_of_a_node_mean_nothing_to_a_story_and_are_refused() -> None:
+    done = subprocess.run([*HMA, "demo", "flood", "--config", "/x"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "unrecognized arguments: --config /x" in done.stderr
+
+
+@pytest.mark.slow
+def test_story_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen([*HMA, "demo", "user-error"], stdout=subprocess.PIPE, text=True, env=environ) as playing:
+        assert playing.stdout is not None
+        until(lambda: "agent_ready" in str(playing.stdout.readline() if playing.stdout else ""), "the agent of the story")
+        assert list(tmp_path.iterdir()) != []
+        playing.terminate()
+        playing.stdout.read()
+    assert playing.returncode == 128 + 15
+    assert list(tmp_path.iterdir()) == []
