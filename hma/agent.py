@@ -22,8 +22,8 @@ from hma.guard_time import arm
 from hma.journal_records import Commit, Cursor, Snapshot
 from hma.judge import Judge, difference, united
 from hma.kernel_watch import CURSOR, KernelWatch
-from hma.loop import Loop, Timer
-from hma.model import Attrs, Change, Instant, Report, State
+from hma.loop import Loop
+from hma.model import Attrs, Change, Instant, Observation, Report, State, Status
 from hma.notify import Notifier
 from hma.recorder import Recorder
 from hma.reporting.api import Api
@@ -36,12 +36,15 @@ from hma.sources.command import CommandRunner
 from hma.sources.imds import imds_command, parse_imds
 from hma.sources.node import with_imds
 from hma.sources.stream import StreamChild
-from hma.status import Body, brief_body, check_body, check_rows, node_body, state_body
+from hma.status import Body, brief_body, check_body, check_rows, journal_body, node_body, state_body
 from hma.trace import judged_line, sample_line, start_line
 from hma.yamlread import ConfigError
 
 STDOUT = 1
 READY_S = 0.4
+JOURNAL = "journal"
+JOURNAL_LOST = "JOURNAL-LOST"
+"""The check that stands behind what the agent itself says of its journal, and its code: while it is live, no node is "ok"."""
 GRACE, GRACE_S = 5, 0.02
 """Looks at a kernel log that is still being read when the first verdict is due."""
 LOAD_S = 3.0
@@ -83,7 +86,6 @@ class Agent:
         self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, self._tell)
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
-        self._loading: Timer | None = None
         self._checking = self._check_again = False
         self._ready = self._stopping = False
         self._reached: Mapping[str, Cursor] = {}
@@ -99,7 +101,7 @@ class Agent:
         handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._on_hangup}
         signals = Signals(self.loop, handlers)
         self._recorder.start()
-        self._loading = self.loop.call_later(LOAD_S, self._not_loaded)
+        self.loop.call_later(LOAD_S, self._not_loaded)
         self._plan()
         self.loop.call_later(max(0.0, self._started + READY_S - self.loop.clock()), self._be_ready_at_last)
         self._ask_imds(IMDS_RETRY_S)
@@ -141,25 +143,22 @@ class Agent:
         """Begin from what the journal holds; where that came too late, add it to what is known by now."""
         if self._judge.state is None:
             self._begin(snapshot)
-            return
-        self._tell("journal_recovered", "the journal could be read late; what it holds counts again")
-        for note in snapshot.notes:
-            self._tell("journal_lost", note)
-        self._emitter.tell_again(snapshot.unemitted)
-        if snapshot.state is not None:
-            self._trace_start(united(snapshot.state, self._judge.state))
-            self._judge.adopt(snapshot.state)
-            self._withdraw()
+        else:
+            self._add(snapshot, self._judge.state)
+        if not self._journal_trouble:
+            self._judge_journal(Status.OK, "")
 
     def trouble(self, text: str) -> None:
         """Say that the journal cannot be written; detection goes on."""
         self._journal_trouble = text
         self._tell("journal_lost", text)
+        self._judge_journal(Status.FAILED, text)
 
     def recovered(self) -> None:
         """Say that the journal can be written again."""
         self._journal_trouble = ""
         self._tell("journal_recovered", "the journal can be written again; nothing is lost that was known in the meantime")
+        self._judge_journal(Status.OK, "")
 
     def whole(self) -> Commit:
         """Return all that is true now."""
@@ -170,12 +169,25 @@ class Agent:
 
     def _not_loaded(self) -> None:
         if self._judge.state is None:
-            self._tell("journal_lost", f"the journal was not read within {LOAD_S:g} s; what was true before is unknown")
+            text = f"the journal was not read within {LOAD_S:g} s; what was true before is unknown"
+            self._tell("journal_lost", text)
+            self._judge_journal(Status.FAILED, text)
             self._begin(Snapshot(None))
 
+    def _add(self, snapshot: Snapshot, known: State) -> None:
+        self._tell("journal_recovered", "the journal could be read late; what it holds counts again")
+        for note in snapshot.notes:
+            self._tell("journal_lost", note)
+        self._emitter.tell_again(snapshot.unemitted)
+        if snapshot.state is not None:
+            self._trace_start(united(snapshot.state, known))
+            self._judge.adopt(snapshot.state)
+            self._withdraw()
+
+    def _judge_journal(self, status: Status, detail: str) -> None:
+        self._reported((Report(JOURNAL, (Observation(JOURNAL_LOST, "host", status, detail),)),), {})
+
     def _begin(self, snapshot: Snapshot) -> None:
-        if self._loading is not None:
-            self._loading.cancel()
         state = snapshot.state
         attrs: Attrs = (
             ("version", hma.__version__),
@@ -223,8 +235,10 @@ class Agent:
             self._saved = self._reached
             self._emitter.save(replace(commit, cursors=self._reached))
 
-    def _tell(self, kind: str, note: str = "", attrs: Attrs = (), more: Mapping[str, object] | None = None) -> None:
-        change = Change(kind, self.now(), note=note, attrs=attrs)
+    def _tell(self, kind: str, note: str = "", attrs: Attrs = ()) -> None:
+        self._say(Change(kind, self.now(), note=note, attrs=attrs))
+
+    def _say(self, change: Change, more: Mapping[str, object] | None = None) -> None:
         self._emitter.save(Commit(events=(event_of(change, self._node, self._judge.catalogue, more),)))
 
     def _all_looked(self) -> bool:
@@ -246,8 +260,7 @@ class Agent:
         attrs: Attrs = (("after_ms", str(round((self.loop.clock() - self._started) * 1000))),)
         note = f"still out: {', '.join(waiting)}" if waiting else ""
         change = Change("agent_ready", self.now(), verdict=state.verdict, note=note, attrs=attrs)
-        rows = {"checks": [brief_body(row) for row in self._check_rows()]}
-        self._emitter.save(Commit(events=(event_of(change, self._node, self._judge.catalogue, rows),)))
+        self._say(change, {"checks": [brief_body(row) for row in self._check_rows()]})
         self._notifier.tell("READY=1", f"STATUS={state.verdict.health.value}, action {state.verdict.action.value}")
 
     # -- what the node is ----------------------------------------------------------------------------------------------
@@ -282,7 +295,7 @@ class Agent:
     def _withdraw(self) -> None:
         """End, as far as their rows allow it, the faults of checks that nobody runs any more: nobody would see them fine."""
         faults = self._judge.state.faults.values() if self._judge.state else ()
-        gone = sorted({fault.check for fault in faults} - self._settings.checks.keys())
+        gone = sorted({fault.check for fault in faults} - self._settings.checks.keys() - {JOURNAL})
         if gone:
             self._reported(tuple(Report(name, (), complete=True) for name in gone), {})
 
@@ -363,22 +376,10 @@ class Agent:
             **state_body(self._judge.state, self._judge.catalogue),
             "checks": [check_body(row) for row in self._check_rows()],
             "kernel_log": self._kernel.body(),
-            "journal": self._journal_body(),
+            "journal": journal_body(self._settings.config.state_dir, self._journal_trouble, self._recorder),
             "children": {"running": self._commands.outstanding, "left_behind": self._commands.abandoned},
             "lines_dropped": self._outlet.dropped,
             "problems": list(self._settings.notes),
-        }
-
-    def _journal_body(self) -> Body:
-        recorder = self._recorder
-        return {
-            "directory": str(self._settings.config.state_dir),
-            "trouble": self._journal_trouble,
-            "lag_s": round(recorder.lag(), 3),
-            "events_dropped": recorder.dropped,
-            "events_retired_unsent": recorder.retired,
-            "trace_lines_dropped": recorder.trace_dropped,
-            "trace_trouble": recorder.trace_trouble,
         }
 
     def _check_rows(self) -> tuple[CheckState, ...]:

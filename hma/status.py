@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hma.catalogue import Catalogue
 from hma.codec import encode
 from hma.model import Fault, FaultKey, FaultState, NodeFacts, State, Status
+from hma.recorder import Recorder
 from hma.reporting.record import bounded, timestamp, verdict_body
 from hma.runner import CheckState
 
@@ -107,3 +109,16 @@ def state_body(state: State | None, catalogue: Catalogue) -> Body:
     verdict = {**verdict_body(state.verdict), "since": timestamp(state.verdict.since.utc)}
     faults = sorted(state.faults.values(), key=lambda f: (f.first_seen.mono, f.code, f.component))
     return {"verdict": verdict, "faults": [fault_body(fault, catalogue) for fault in faults]}
+
+
+def journal_body(directory: Path, trouble: str, recorder: Recorder) -> Body:
+    """Return how the journal fares as data."""
+    return {
+        "directory": str(directory),
+        "trouble": trouble,
+        "lag_s": round(recorder.lag(), 3),
+        "events_dropped": recorder.dropped,
+        "events_retired_unsent": recorder.retired,
+        "trace_lines_dropped": recorder.trace_dropped,
+        "trace_trouble": recorder.trace_trouble,
+    }

@@ -239,7 +239,7 @@ def test_read_only_state_directory_costs_the_record_and_not_the_detection(node: 
     try:
         with node.start() as agent:
             lost = agent.wait_for("journal_lost")
-            agent.wait_for("agent_ready")
+            agent.wait_for("agent_ready", health="degraded")
             node.kernel_log.write(XID_79)
             agent.wait_for("fault_active", code="XID-79")
             agent.wait_for("verdict_changed", health="failed")

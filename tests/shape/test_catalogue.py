@@ -10,6 +10,7 @@ from tests.shape.fit import ROWS, checks, emitted
 
 MADE_ELSEWHERE = {
     "BLIND": "made by the runner: a check could not look for long",
+    "JOURNAL-LOST": "made by the agent: its journal cannot be read or written",
     "CHECK-BROKEN": "made by the runner: a check crashed, looped, flooded or returned rubbish",
 }
 """Rows that no check emits, each with who does."""
