@@ -173,7 +173,8 @@ def soak(seconds: float = 300.0) -> list[Figure]:
     with p5() as one, one.start() as agent:
         agent.wait_for("agent_ready")
         pid, end = agent.process.pid, time.monotonic() + seconds
-        _stir(one, time.monotonic() + min(30.0, seconds / 4))
+        # Each of the faults keeps its newest sightings; growth counts from when all of them have as many as they may.
+        _stir(one, time.monotonic() + min(150.0, seconds / 2))
         before = usage(pid)
         began = time.monotonic()
         _stir(one, end)
