@@ -25,11 +25,13 @@ from hma.kernel_watch import CURSOR, KernelWatch
 from hma.loop import Loop
 from hma.model import Attrs, Change, Instant, Observation, Report, State, Status
 from hma.notify import Notifier
+from hma.probes import probes_of
+from hma.readings import CheckState
 from hma.recorder import Recorder
 from hma.reporting.api import Api
 from hma.reporting.emitter import Emitter, event_of
 from hma.reporting.outlet import Outlet
-from hma.runner import CheckState, Runner
+from hma.runner import Runner
 from hma.settings import Settings, facts_of
 from hma.signals import Signals
 from hma.sources.command import CommandRunner
@@ -52,7 +54,7 @@ CURSOR_S = 60.0
 STOP_S = 1.0
 IMDS_RETRY_S = (30.0, 300.0, 1_800.0)
 IMDS_TIMEOUT_S = 5.0
-FIXED = ("kernel_log", "state_dir", "run_dir", "record", "node", "log", "journal")
+FIXED = ("kernel_log", "state_dir", "run_dir", "record", "node", "log", "journal", "nvml", "dcgm")
 """Settings that a reload does not change: what they name is open."""
 
 
@@ -69,21 +71,17 @@ class Agent:
         self._node = facts_of(config)
         self._notifier = Notifier()
         self._outlet = Outlet(self.loop, STDOUT)
+        journal = config.journal
         self._recorder = Recorder(
-            self.loop,
-            config.state_dir,
-            self,
-            keep_s=config.journal.keep_s,
-            max_bytes=config.journal.max_bytes,
-            trace=config.record,
+            self.loop, config.state_dir, self, keep_s=journal.keep_s, max_bytes=journal.max_bytes, trace=config.record
         )
         human = config.log.format == "human" or (config.log.format == "auto" and os.isatty(STDOUT))
         self._emitter = Emitter(self.loop, self._recorder, self._outlet, "human" if human else "json", os.isatty(STDOUT))
         self._programs = dict(config.commands)
         self._commands = CommandRunner(self.loop, self._programs)
         self._judge = Judge(self.loop, self.now, settings.catalogue, self._judged)
-        streams = partial(StreamChild, programs=self._programs)
-        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
+        streams, probes = partial(StreamChild, programs=self._programs), probes_of(config)
+        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams, probes)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, self._tell)
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._checking = self._check_again = False

@@ -13,6 +13,78 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from hma.gpu import (
+    Clocks as Clocks,
+)
+from hma.gpu import (
+    DcgmEngine as DcgmEngine,
+)
+from hma.gpu import (
+    DcgmGpu as DcgmGpu,
+)
+from hma.gpu import (
+    DcgmHealth as DcgmHealth,
+)
+from hma.gpu import (
+    DcgmIncident as DcgmIncident,
+)
+from hma.gpu import (
+    DcgmViolation as DcgmViolation,
+)
+from hma.gpu import (
+    DcgmViolations as DcgmViolations,
+)
+from hma.gpu import (
+    Ecc as Ecc,
+)
+from hma.gpu import (
+    Fabric as Fabric,
+)
+from hma.gpu import (
+    FabricManager as FabricManager,
+)
+from hma.gpu import (
+    Gpu as Gpu,
+)
+from hma.gpu import (
+    GpuEvent as GpuEvent,
+)
+from hma.gpu import (
+    GpuEvents as GpuEvents,
+)
+from hma.gpu import (
+    GpuProcess as GpuProcess,
+)
+from hma.gpu import (
+    GpuReadings as GpuReadings,
+)
+from hma.gpu import (
+    Heat as Heat,
+)
+from hma.gpu import (
+    Inforom as Inforom,
+)
+from hma.gpu import (
+    Link as Link,
+)
+from hma.gpu import (
+    NvmlDriver as NvmlDriver,
+)
+from hma.gpu import (
+    Pages as Pages,
+)
+from hma.gpu import (
+    Pcie as Pcie,
+)
+from hma.gpu import (
+    Power as Power,
+)
+from hma.gpu import (
+    Repair as Repair,
+)
+from hma.gpu import (
+    Rows as Rows,
+)
 from hma.model import NodeFacts, Observation
 
 # -- sources: what to read --------------------------------------------------------------------------------------------
@@ -62,15 +134,41 @@ class ClockState:
 class Stream:
     """A long-lived child that prints one line per reading; restarted when it dies, abandoned when it hangs.
 
-    Streamed like KernelLog: `observe` gets the new complete lines. No line within `silence_s` is `unknown`.
+    Streamed like KernelLog: `observe` gets the new complete lines. No line within `silence_s` is `unknown`. Exit code 69
+    (EX_UNAVAILABLE) says that what it reads is not installed here, its last words say what. `name` is for messages.
     """
 
     argv: tuple[str, ...]
     silence_s: float = 60.0
     max_line: int = 262_144
+    name: str = ""
 
 
-Source = KernelLog | Command | Files | Processes | ClockState | Stream
+@dataclass(frozen=True, slots=True)
+class Nvml:
+    """All that the NVIDIA driver library says of the GPUs, read in a child: when something changed, else every minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class NvmlEvents:
+    """The events of the NVIDIA driver library (XID, ECC, …) as they happen, from the child of Nvml."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dcgm:
+    """What the health watches of a running DCGM host engine say, asked by a child: when it changed, else every minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class DcgmEvents:
+    """The policy violations that a running DCGM host engine notifies, from the child of Dcgm."""
+
+
+Source = KernelLog | Command | Files | Processes | ClockState | Stream | Nvml | NvmlEvents | Dcgm | DcgmEvents
+PUSHED = (KernelLog, Stream, Nvml, NvmlEvents, Dcgm, DcgmEvents)
+"""The sources that tell, and are not asked: an interval and a time limit have no meaning for them."""
+TOLD_ONCE = (KernelLog, Stream, NvmlEvents, DcgmEvents)
+"""Those that tell only what happens; Nvml and Dcgm tell how things are."""
 
 # -- samples: what was read -------------------------------------------------------------------------------------------
 
@@ -137,7 +235,7 @@ class Feed(NamedTuple):
     lines: tuple[str, ...]
 
 
-Sample = Lines | Output | Tree | Table | Clock | Feed
+Sample = Lines | Output | Tree | Table | Clock | Feed | GpuReadings | GpuEvents | DcgmHealth | DcgmViolations
 
 
 class SourceError(Exception):
@@ -171,8 +269,9 @@ def everywhere(node: NodeFacts) -> bool:
 class Check(Generic[S, O]):
     """One check. `codes` lists every code it can emit; each must be a row of the catalogue.
 
-    `interval_s` and `timeout_s` do not matter to streamed sources. `complete` = each run names every failing component, so
-    that one no longer named is fine. `optional` = a missing program means "not applicable", not "unknown".
+    `interval_s` and `timeout_s` do not matter to sources that tell by themselves (PUSHED). `complete` = each run names every
+    failing component, so that one no longer named is fine. `optional` = a program that is not here means
+    "not applicable", not "unknown".
     """
 
     name: str

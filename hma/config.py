@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hma.check import AnyCheck, KernelLog, Stream
+from hma.check import PUSHED, AnyCheck
 from hma.fields import (
     Section,
     Unfit,
@@ -73,6 +73,22 @@ class IdentityConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NvmlConfig:
+    """The NVIDIA driver library, where the loader does not find it by itself; null = libnvidia-ml.so.1."""
+
+    library: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DcgmConfig:
+    """The DCGM host engine to ask (`host:port` or `unix:///path`), and where its Python bindings lie; null = where DCGM 4 and 3
+    install them."""
+
+    address: str = "localhost:5555"
+    bindings: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckConfig:
     """What the file says of one check; None = as the check itself says. `options` are parsed by `apply_checks`."""
 
@@ -97,6 +113,8 @@ class Config:
     catalogue: Path | None = None
     commands: Mapping[str, str] = field(default_factory=dict)
     checks: Mapping[str, CheckConfig] = field(default_factory=dict)
+    nvml: NvmlConfig = NvmlConfig()
+    dcgm: DcgmConfig = DcgmConfig()
     identity: IdentityConfig = IdentityConfig()
     record: Path | None = None
 
@@ -164,7 +182,7 @@ def _with(node: Fields, keys: list[str], text: str) -> Fields:
 def _config(top: Section) -> Config:
     base = Config()
     below: dict[str, Any] = {
-        name: _section(getattr(base, name), top.child(name)) for name in ("node", "journal", "log", "identity")
+        name: _section(getattr(base, name), top.child(name)) for name in ("node", "journal", "log", "nvml", "dcgm", "identity")
     }
     below |= {"commands": _commands(top.child("commands")), "checks": _checks(top.child("checks"))}
     config = read_fields(base, top, skip=below)
@@ -234,10 +252,10 @@ def _configured(check: AnyCheck, given: CheckConfig | None, problems: Problems) 
         return ConfiguredCheck(check, check.interval_s, check.timeout_s, check.options)
     section = Section(Fields(given.options, given.place, given.places), f"checks.{check.name}", problems)
     options = _options(check, section)
-    if isinstance(check.source, KernelLog | Stream):
+    if isinstance(check.source, PUSHED):
         for name, value in (("interval", given.interval_s), ("timeout", given.timeout_s)):
             if value is not None:
-                section.refuse(name, "has no meaning: this check reads a stream", "remove it")
+                section.refuse(name, "has no meaning: what this check looks at tells by itself", "remove it")
     interval_s = given.interval_s or check.interval_s
     if given.timeout_s is not None and given.timeout_s > interval_s:
         text = f"is longer than the interval ({duration_words(interval_s)})"
@@ -275,7 +293,7 @@ def _shown(given: CheckConfig, configured: ConfiguredCheck | None) -> Fields:
     if configured is not None:
         shown = node_of(configured.options)
         options = shown.entries if isinstance(shown, Fields) else {}
-        if not isinstance(configured.check.source, KernelLog | Stream):
+        if not isinstance(configured.check.source, PUSHED):
             interval_s, timeout_s = configured.interval_s, configured.timeout_s
     timing = {"interval": node_of(interval_s, "_s"), "timeout": node_of(timeout_s, "_s")}
     return Fields({"enabled": node_of(given.enabled), **timing, **options})

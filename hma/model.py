@@ -70,7 +70,8 @@ class Observation:
 
     `at` is the boottime second of the event itself (a kernel line from before the agent started), None for "now".
     `unit` is the part inside the component (`GPC 10 TPC 1`), `actor` the process that was at work (`pid 1240`),
-    `cause` a code that the device itself names as the cause.
+    `cause` a code that the device itself names as the cause. `counter` is a count that the device keeps and that only grows:
+    the status is then `ok`, and the row's `grows` says how much of it within what time is a fault.
     """
 
     code: str
@@ -83,6 +84,7 @@ class Observation:
     actor: str = ""
     cause: str = ""
     attrs: Attrs = ()
+    counter: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Readings: what the runner reads again and again, when each is due, and the sources that answer at once.
+"""Readings: what the runner reads again and again, when each is due, by whom, and the sources that answer at once.
 
 Rules of this file:
 - Only kernel files and system calls are read here, which answer from memory; what may wait belongs to `hma.sources.command`.
@@ -7,15 +7,57 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from hma.check import ClockState, Files, Processes, Sample, SourceError
+from hma.check import ClockState, Command, Feed, Files, Output, Processes, Sample, SourceError, Stream
+from hma.loop import Loop
+from hma.model import Report
 from hma.sources.clock import read_clock
 from hma.sources.files import read_files
 from hma.sources.processes import read_processes
 
 SPARE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """What is known of one check: `status` is one of ok, degraded, failed, unknown, waiting, not applicable, disabled."""
+
+    name: str
+    status: str
+    reason: str = ""
+    at: float = 0.0
+    duration_s: float = 0.0
+    runs: int = 0
+    interval_s: float = 0.0
+
+
+class Commands(Protocol):
+    """What the runner needs of `hma.sources.command.CommandRunner`."""
+
+    def start(self, command: Command, timeout_s: float, done: Callable[[Output | SourceError], None]) -> None:
+        """Start one run and answer through `done`."""
+
+
+class Streaming(Protocol):
+    """What the runner needs of `hma.sources.stream.StreamChild`."""
+
+    @property
+    def out(self) -> bool:
+        """Return whether its child lives."""
+
+    def start(self) -> None:
+        """Begin, or begin again."""
+
+    def stop(self) -> None:
+        """Ask the child to go."""
+
+
+MakeStream = Callable[[Loop, Stream, Callable[[Feed], None], Callable[[SourceError], None]], Streaming]
+Reported = Callable[[tuple[Report, ...], Mapping[str, Sample]], None]
 
 
 class Reading(NamedTuple):

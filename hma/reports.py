@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from hma.check import Sample
+from hma.check import Dcgm, Nvml, Sample
 from hma.config import ConfiguredCheck
 from hma.model import NodeFacts, Observation, Report, Status
 
@@ -25,8 +25,10 @@ def report_of(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> Report:
     name = item.check.name
     seen = _collect(item, sample, node)
     status, reason = summary(seen)
-    sight = blind(name, reason) if status == Status.UNKNOWN else seeing(name)
-    return Report(name, (*seen, sight, working(name)), item.check.complete and status != Status.UNKNOWN)
+    # One GPU that cannot be looked at is a matter of that GPU, which another check tells; the others were looked at.
+    partly = isinstance(item.check.source, Nvml | Dcgm) and any(o.status is not Status.UNKNOWN for o in seen)
+    sees = status != Status.UNKNOWN or partly
+    return Report(name, (*seen, seeing(name) if sees else blind(name, reason), working(name)), item.check.complete and sees)
 
 
 def _collect(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> tuple[Observation, ...]:
@@ -56,10 +58,16 @@ def _refuse_rubbish(seen: object) -> None:
     status: object = seen.status
     if not isinstance(status, Status) or not all(isinstance(text, str) for text in (*texts, *pairs)):
         raise TypeError(f"an Observation of the code {seen.code!r:.60} with a field of the wrong type")
+    if seen.counter is not None and not (_finite(seen.counter)):
+        raise TypeError(f"an Observation of the code {seen.code!r:.60} whose counter is no number")
     if seen.at is not None and not math.isfinite(seen.at):
         raise ValueError(f"an Observation of the code {seen.code[:60]!r} at no time")
     if not seen.code or not seen.component or len("".join((*texts, *pairs)).encode()) > TEXT_MAX:
         raise ValueError(f"an Observation of the code {seen.code[:60]!r} without a component, or of more than {TEXT_MAX} bytes")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def summary(seen: tuple[Observation, ...]) -> tuple[str, str]:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
 
 from hma.check import (
     ANY_NODE,
+    PUSHED,
+    TOLD_ONCE,
     Command,
     Feed,
     KernelLine,
@@ -35,8 +37,10 @@ from hma.config import ConfiguredCheck as Planned
 from hma.guard_time import Overrun, limited
 from hma.loop import Loop, Timer
 from hma.model import NodeFacts, Report
-from hma.readings import Reading, read
+from hma.probes import PROBED, SAMPLES, Probes
+from hma.readings import CheckState, Commands, MakeStream, Reading, Reported, Streaming, read
 from hma.reports import blind, broken, report_of, seeing, summary, told, working
+from hma.samples import Blind, ProbeError, read_probe_line
 from hma.sources.stream import StreamChild
 
 OBSERVE_LIMIT_S = 0.1
@@ -46,44 +50,6 @@ REST_S = 600.0
 GRID_S = 10.0
 OWN = 2
 """Observations that `report_of` adds to what the check saw."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckState:
-    """What is known of one check: `status` is one of ok, degraded, failed, unknown, waiting, not applicable, disabled."""
-
-    name: str
-    status: str
-    reason: str = ""
-    at: float = 0.0
-    duration_s: float = 0.0
-    runs: int = 0
-    interval_s: float = 0.0
-
-
-class Commands(Protocol):
-    """What the runner needs of `hma.sources.command.CommandRunner`."""
-
-    def start(self, command: Command, timeout_s: float, done: Callable[[Output | SourceError], None]) -> None:
-        """Start one run and answer through `done`."""
-
-
-class Streaming(Protocol):
-    """What the runner needs of `hma.sources.stream.StreamChild`."""
-
-    @property
-    def out(self) -> bool:
-        """Return whether its child lives."""
-
-    def start(self) -> None:
-        """Begin, or begin again."""
-
-    def stop(self) -> None:
-        """Ask the child to go."""
-
-
-MakeStream = Callable[[Loop, Stream, Callable[[Feed], None], Callable[[SourceError], None]], Streaming]
-Reported = Callable[[tuple[Report, ...], Mapping[str, Sample]], None]
 
 
 class Runner:
@@ -97,6 +63,7 @@ class Runner:
         node: NodeFacts,
         reported: Reported,
         make_stream: MakeStream = StreamChild,
+        probes: Probes = MappingProxyType({}),
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -104,6 +71,7 @@ class Runner:
         self._node = node
         self._reported = reported
         self._make_stream = make_stream
+        self._probes = probes
         self._plan: dict[str, Planned] = {}
         self._patterns: dict[str, re.Pattern[bytes]] = {}
         self._kernel_log: SourceError | bool = False
@@ -140,14 +108,15 @@ class Runner:
         kernel = [p for p in applying if isinstance(p.check.source, KernelLog)]
         self._patterns = {p.check.name: pattern for p in kernel if (pattern := self._pattern(p)) is not None}
         self._settle_kernel()
-        self._first = {p.check.name for p in applying if not isinstance(p.check.source, KernelLog | Stream)}
+        self._first = {p.check.name for p in applying if not isinstance(p.check.source, TOLD_ONCE)}
         polled: dict[Reading, list[Planned]] = {}
         streamed: dict[Stream, list[Planned]] = {}
         for item in applying:
             source = item.check.source
-            if isinstance(source, Stream):
-                streamed.setdefault(source, []).append(item)
-            elif not isinstance(source, KernelLog):
+            child = self._probes.get(type(source)) if isinstance(source, PROBED) else source
+            if isinstance(child, Stream):
+                streamed.setdefault(child, []).append(item)
+            elif not isinstance(source, PUSHED):
                 polled.setdefault(Reading(source, item.interval_s, item.timeout_s), []).append(item)
         self._stream({source: tuple(group) for source, group in streamed.items()})
         for reading, group in polled.items():
@@ -304,7 +273,25 @@ class Runner:
             self._observed(group, answer, started)
 
     def _on_stream(self, source: Stream, feed: Feed) -> None:
-        self._observed(self._streamed.get(source, ()), feed, None)
+        group = self._streamed.get(source, ())
+        plain = tuple(item for item in group if isinstance(item.check.source, Stream))
+        if plain:
+            self._observed(plain, feed, None)
+        if len(plain) == len(group):
+            return
+        for line in feed.lines:
+            try:
+                self._on_probe(group, read_probe_line(line))
+            except ProbeError as err:
+                self._failed(group, SourceError(f"{source.name}: {err}"), started=None)
+
+    def _on_probe(self, group: tuple[Planned, ...], said: Sample | Blind) -> None:
+        kind = said.of if isinstance(said, Blind) else type(said).__name__
+        own = tuple(item for item in group if SAMPLES.get(type(item.check.source)) == kind)
+        if isinstance(said, Blind):
+            self._failed(own, SourceError(said.text), started=None)
+        else:
+            self._observed(own, said, None)
 
     def _on_stream_lost(self, source: Stream, error: SourceError) -> None:
         self._failed(self._streamed.get(source, ()), error, started=None)
@@ -346,7 +333,8 @@ class Runner:
             return self._broken(item, told(err), started)
         self._strikes.pop(name, None)
         seen = report.observations[:-OWN]
-        if seen or item.check.complete or started is None:
+        source = item.check.source
+        if seen or isinstance(source, TOLD_ONCE) or (item.check.complete and not isinstance(source, PUSHED)):
             self._say(name, *summary(seen), started)
         else:
             # It looked, and there is nothing of its kind here: that is not the same as `ok`.

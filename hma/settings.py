@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hma.catalogue import Catalogue
 from hma.catalogue_file import load_catalogue
-from hma.check import AnyCheck, KernelLog, Stream
+from hma.check import TOLD_ONCE, AnyCheck
 from hma.config import Config, ConfiguredCheck, apply_checks, load_config
 from hma.loader import find_checks
 from hma.model import NodeFacts
@@ -37,7 +37,7 @@ class Settings:
     @property
     def streamed(self) -> frozenset[str]:
         """Return the names of the checks that are told what happens, rather than asking."""
-        return frozenset(name for name, one in self.checks.items() if isinstance(one.check.source, KernelLog | Stream))
+        return frozenset(name for name, one in self.checks.items() if isinstance(one.check.source, TOLD_ONCE))
 
 
 def load_settings(

@@ -14,9 +14,9 @@ from typing import Any
 from hma.catalogue import Catalogue
 from hma.codec import encode
 from hma.model import Fault, FaultKey, FaultState, NodeFacts, State, Status
+from hma.readings import CheckState
 from hma.recorder import Recorder
 from hma.reporting.record import bounded, timestamp, verdict_body
-from hma.runner import CheckState
 
 Body = dict[str, Any]
 REASON_BYTES = 200
@@ -25,7 +25,10 @@ REASON_BYTES = 200
 def check_rows(
     states: Mapping[str, CheckState], faults: Mapping[FaultKey, Fault], streamed: Iterable[str]
 ) -> tuple[CheckState, ...]:
-    """Return the state of every check, by name; that of a `streamed` one from its live faults."""
+    """Return the state of every check, by name; that of a `streamed` one from its live faults.
+
+    Any other speaks for itself, except that one whose last look was fine still has the faults that a fine look does not end.
+    """
     by_check: dict[str, list[Fault]] = {}
     for fault in faults.values():
         if fault.state is FaultState.ACTIVE:
@@ -35,9 +38,11 @@ def check_rows(
 
 
 def _row(state: CheckState, faults: Iterable[Fault], streamed: bool) -> CheckState:
-    if not streamed or state.status not in (Status.OK, Status.DEGRADED, Status.FAILED):
+    if state.status not in ((Status.OK, Status.DEGRADED, Status.FAILED) if streamed else (Status.OK,)):
         return state
     live = sorted((f for f in faults if not f.inhibited_by), key=lambda f: (f.status is not Status.FAILED, f.first_seen.mono))
+    if not live and not streamed:
+        return state
     if not live:
         return replace(state, status="ok", reason="nothing found in the kernel log" if state.status != "ok" else state.reason)
     more = f" (+{len(live) - 1} more)" if len(live) > 1 else ""

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hma.check import Clock, Feed, Lines, Output, Sample, Table, Tree
+from hma import samples
+from hma.check import Sample
 from hma.codec import CodecError, decode, encode
 from hma.model import Instant, NodeFacts, Report, State, Verdict
 
 FORMAT = 1
-_SAMPLES: dict[str, Any] = {kind.__name__: kind for kind in (Lines, Output, Tree, Table, Clock, Feed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ def start_line(at: Instant, node: NodeFacts, state: State | None) -> str:
     return _line({"start": {"format": FORMAT, **body}})
 
 
-def sample_line(reports: Iterable[Report], samples: Mapping[str, Sample]) -> str:
+def sample_line(reports: Iterable[Report], read: Mapping[str, Sample]) -> str:
     """Return the line of what one reading gave."""
-    told = {name: {type(sample).__name__: encode(sample)} for name, sample in samples.items()}
-    rest = [encode(report) for report in reports if report.check not in samples]
+    told = {name: samples.told(sample) for name, sample in read.items()}
+    rest = [encode(report) for report in reports if report.check not in read]
     return _line({"seen": {"samples": told, "reports": rest}})
 
 
@@ -96,18 +96,12 @@ def _entry(data: Any) -> Entry:
             decode(Instant, body["at"]), decode(NodeFacts, body["node"]), None if state is None else decode(State, state)
         )
     if kind == "seen":
-        samples = {check: _sample(told) for check, told in body["samples"].items()}
-        return Seen(samples, tuple(decode(Report, report) for report in body["reports"]))
+        read = {check: samples.untold(told) for check, told in body["samples"].items()}
+        return Seen(read, tuple(decode(Report, report) for report in body["reports"]))
     if kind == "judged":
         verdict = body["verdict"]
         return Judged(decode(Instant, body["at"]), None if verdict is None else decode(Verdict, verdict))
     raise ValueError(f"{kind!r} is no kind of line")
-
-
-def _sample(told: Any) -> Sample:
-    ((kind, body),) = told.items()
-    sample: Sample = decode(_SAMPLES[kind], body)
-    return sample
 
 
 def _line(body: Mapping[str, object]) -> str:

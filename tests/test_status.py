@@ -6,7 +6,7 @@ import pytest
 
 from hma.catalogue import Catalogue
 from hma.model import Fault, FaultState, Instant, Status
-from hma.runner import CheckState
+from hma.readings import CheckState
 from hma.status import check_rows, state_body
 
 NOW = Instant(100.0, 1_790_000_000.0, "boot-1")

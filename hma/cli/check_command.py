@@ -19,6 +19,7 @@ from hma.judge import Judge
 from hma.kernel_watch import KernelWatch
 from hma.loop import Loop
 from hma.model import Attrs, Change, Instant, NodeFacts, Report, State
+from hma.probes import probes_of
 from hma.runner import Runner
 from hma.settings import Settings, facts_of
 from hma.sources.command import CommandRunner
@@ -78,7 +79,8 @@ class Once:
         self._node = self._facts()
         self._judge = Judge(self.loop, self._now, settings.catalogue, _unheard)
         streams = partial(StreamChild, programs=config.commands)
-        self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, streams)
+        root, probes = config.node.root, probes_of(config)
+        self._runner = Runner(self.loop, self._commands, root, self._node, self._reported, streams, probes)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, _untold)
 
     def run(self) -> None:

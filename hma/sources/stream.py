@@ -3,7 +3,8 @@
 Rules of this file:
 - Complete lines only. One longer than `max_line` is half a reading at best: it is left out, and said.
 - It dies, falls silent or floods: said once, killed if need be, started again after 1 s, doubling up to 5 min; back to 1 s when
-  a child has been good for `GOOD_S`. A second one is never started while the first is out, in state D or otherwise.
+  a child has been good for `GOOD_S`. One whose library is not installed (exit code 69) is tried again every 5 min.
+- A second one is never started while the first is out, in state D or otherwise.
 - `stop` asks (end of its input, SIGTERM) and returns; what does not go is killed from the loop, or with the agent.
 """
 
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from hma.check import Feed, SourceError, Stream
+from hma.check import Feed, NotInstalled, SourceError, Stream
 from hma.loop import Loop, Timer
 from hma.sources.child import LOST, Child, clean_environment, launch
 
@@ -30,6 +31,7 @@ FLOOD = 16 * 1_048_576
 FLOOD_S = 10.0
 SAID_MAX = 4_096
 STOPPED = "stopped"
+UNAVAILABLE = os.EX_UNAVAILABLE
 
 
 class StreamChild:
@@ -224,6 +226,13 @@ class StreamChild:
         if self._ending == STOPPED:
             self._launch()
             return
+        if not self._ending and code == UNAVAILABLE:
+            self._retry_s = RETRY_MAX_S
+            self._again()
+            self.on_error(
+                NotInstalled(self._said.decode("utf-8", "backslashreplace").strip() or f"{self._name}: not installed")
+            )
+            return
         again = self._again()
         if not self._ending:
             said = f"{self._name}: {_how(code)} after {lived:.0f} s{self._last_words()}; started again in {again:g} s"
@@ -248,7 +257,7 @@ class StreamChild:
 
     @property
     def _name(self) -> str:
-        return Path(self._source.argv[0]).name if self._source.argv else "(empty command)"
+        return self._source.name or Path(self._source.argv[0]).name if self._source.argv else "(empty command)"
 
     def _last_words(self) -> str:
         said = self._said.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2][:200]

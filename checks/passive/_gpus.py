@@ -1,0 +1,62 @@
+"""What all checks on GpuReadings share: what a GPU is called, and which GPUs could be looked at.
+
+Rules of this file:
+- Without a driver that is up nothing is known of any GPU. One that does not answer, or that the driver does not list any more,
+  is grey (`nvml_gpus` and `gpu_count_nvml` say so): a check must not take its silence for health.
+- A part that is None is not there on this GPU or driver, and grey only where `errors` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from hma.check import Gpu, GpuReadings
+from hma.model import NodeFacts, Observation, Status
+
+HOST = "host"
+NODE = "node"
+NVIDIA = "nvidia"
+
+T = TypeVar("T")
+
+
+class Look(NamedTuple, Generic[T]):
+    """The GPUs whose part could be read, each with it, and one `unknown` for each that could not be looked at."""
+
+    parts: tuple[tuple[Gpu, T], ...]
+    grey: tuple[Observation, ...]
+
+
+def has_gpus(node: NodeFacts) -> bool:
+    """Return whether the node shows, or should show, an NVIDIA GPU."""
+    return bool(node.gpus or (node.expected and node.expected.gpus))
+
+
+def component(gpu: Gpu) -> str:
+    """Return `gpu:0000:9b:00`, or the UUID or the number where the address could not be read."""
+    return f"gpu:{gpu.pci or gpu.uuid or f'number-{gpu.number}'}"
+
+
+def look(sample: GpuReadings, node: NodeFacts, code: str, name: str, part: Callable[[Gpu], T | None]) -> Look[T]:
+    """Return what there is of `part` (its field is called `name`); `code` is the code under which grey is told."""
+    driver = sample.driver
+    if driver.state != "up":
+        return Look(
+            (), (Observation(code, NODE, Status.UNKNOWN, f"the driver does not answer ({driver.state}); see nvml_driver"),)
+        )
+    found: list[tuple[Gpu, T]] = []
+    grey: list[Observation] = []
+    for gpu in sample.gpus:
+        value = part(gpu) if gpu.code == 0 else None
+        if value is not None:
+            found.append((gpu, value))
+        elif gpu.code or name in gpu.errors:
+            why = gpu.errors.get(name) or gpu.text or f"NVML error {gpu.code}"
+            grey.append(Observation(code, component(gpu), Status.UNKNOWN, why))
+    listed = {component(gpu) for gpu in sample.gpus}
+    for device in node.gpus:
+        place = f"gpu:{device.address.rpartition('.')[0]}"
+        if device.driver == NVIDIA and place not in listed:
+            grey.append(Observation(code, place, Status.UNKNOWN, "the driver does not list this GPU"))
+    return Look(tuple(found), tuple(grey))
