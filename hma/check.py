@@ -13,78 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from hma.gpu import (
-    Clocks as Clocks,
-)
-from hma.gpu import (
-    DcgmEngine as DcgmEngine,
-)
-from hma.gpu import (
-    DcgmGpu as DcgmGpu,
-)
-from hma.gpu import (
-    DcgmHealth as DcgmHealth,
-)
-from hma.gpu import (
-    DcgmIncident as DcgmIncident,
-)
-from hma.gpu import (
-    DcgmViolation as DcgmViolation,
-)
-from hma.gpu import (
-    DcgmViolations as DcgmViolations,
-)
-from hma.gpu import (
-    Ecc as Ecc,
-)
-from hma.gpu import (
-    Fabric as Fabric,
-)
-from hma.gpu import (
-    FabricManager as FabricManager,
-)
-from hma.gpu import (
-    Gpu as Gpu,
-)
-from hma.gpu import (
-    GpuEvent as GpuEvent,
-)
-from hma.gpu import (
-    GpuEvents as GpuEvents,
-)
-from hma.gpu import (
-    GpuProcess as GpuProcess,
-)
-from hma.gpu import (
-    GpuReadings as GpuReadings,
-)
-from hma.gpu import (
-    Heat as Heat,
-)
-from hma.gpu import (
-    Inforom as Inforom,
-)
-from hma.gpu import (
-    Link as Link,
-)
-from hma.gpu import (
-    NvmlDriver as NvmlDriver,
-)
-from hma.gpu import (
-    Pages as Pages,
-)
-from hma.gpu import (
-    Pcie as Pcie,
-)
-from hma.gpu import (
-    Power as Power,
-)
-from hma.gpu import (
-    Repair as Repair,
-)
-from hma.gpu import (
-    Rows as Rows,
-)
+from hma.gpu import DcgmHealth, DcgmViolations, GpuEvents, GpuReadings
 from hma.model import NodeFacts, Observation
 
 # -- sources: what to read --------------------------------------------------------------------------------------------

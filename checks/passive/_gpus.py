@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from hma.check import Gpu, GpuReadings
+from hma.gpu import Gpu, GpuReadings
 from hma.model import NodeFacts, Observation, Status
 
 HOST = "host"
