@@ -255,7 +255,7 @@ def _configured(check: AnyCheck, given: CheckConfig | None, problems: Problems) 
     if isinstance(check.source, PUSHED):
         for name, value in (("interval", given.interval_s), ("timeout", given.timeout_s)):
             if value is not None:
-                section.refuse(name, "has no meaning: what this check looks at tells by itself", "remove it")
+                section.refuse(name, "has no meaning: this check is told, and does not ask", "remove it")
     interval_s = given.interval_s or check.interval_s
     if given.timeout_s is not None and given.timeout_s > interval_s:
         text = f"is longer than the interval ({duration_words(interval_s)})"

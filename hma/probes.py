@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from hma.check import Dcgm, DcgmEvents, Nvml, NvmlEvents, Stream
 from hma.config import Config
 
+ROOT = str(Path(__file__).parents[1])
+CODE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from runpy import run_module; run_module(sys.argv.pop(1), None, '__main__', True)"
+)
+"""Runs a module of the very package that runs now, wherever it lies; what it needs of others is found as the agent finds it."""
 PROBED = (Nvml, NvmlEvents, Dcgm, DcgmEvents)
 Probed = Nvml | NvmlEvents | Dcgm | DcgmEvents
 SAMPLES: Mapping[type, str] = MappingProxyType(
@@ -38,7 +45,7 @@ def probes_of(config: Config) -> Probes:
 
 
 def _child(name: str, *arguments: str) -> Stream:
-    argv = (sys.executable, "-m", f"hma.sources.{name}_probe", *arguments)
+    argv = (sys.executable, "-P", "-X", "utf8", "-c", CODE, ROOT, f"hma.sources.{name}_probe", *arguments)
     return Stream(argv, silence_s=SILENCE_S, max_line=1_048_576, name=f"{name} probe")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from hma.check import Dcgm, Nvml, Sample
+from hma.check import Nvml, Sample
 from hma.config import ConfiguredCheck
 from hma.model import NodeFacts, Observation, Report, Status
 
@@ -25,10 +25,13 @@ def report_of(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> Report:
     name = item.check.name
     seen = _collect(item, sample, node)
     status, reason = summary(seen)
-    # One GPU that cannot be looked at is a matter of that GPU, which another check tells; the others were looked at.
-    partly = isinstance(item.check.source, Nvml | Dcgm) and any(o.status is not Status.UNKNOWN for o in seen)
-    sees = status != Status.UNKNOWN or partly
-    return Report(name, (*seen, seeing(name) if sees else blind(name, reason), working(name)), item.check.complete and sees)
+    seen_some = any(o.status is not Status.UNKNOWN for o in seen)
+    # What keeps a whole driver or one GPU from being looked at is told by the checks nvml_driver and nvml_gpus, as a fault of
+    # its own: twenty checks that are blind for the same reason would bury it.
+    told_elsewhere = isinstance(item.check.source, Nvml)
+    sight = blind(name, reason) if status == Status.UNKNOWN and not told_elsewhere else seeing(name)
+    whole = item.check.complete and (status != Status.UNKNOWN or (told_elsewhere and seen_some))
+    return Report(name, (*seen, sight, working(name)), whole)
 
 
 def _collect(item: ConfiguredCheck, sample: Sample, node: NodeFacts) -> tuple[Observation, ...]:

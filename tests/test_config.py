@@ -33,6 +33,8 @@ commands:
 checks:
   disk: {enabled: true, interval: 2m, timeout: 5s, full: 0.8}
   log: {enabled: false}
+nvml: {library: /run/nvidia/driver/usr/lib64/libnvidia-ml.so.1}
+dcgm: {address: "unix:///run/dcgm.sock", bindings: /opt/dcgm/bindings}
 identity: {cluster: c, cluster_id: id, group: g}
 record: /tmp/trace
 """
@@ -234,8 +236,8 @@ def test_check_is_configured_and_switched_off(tmp_path: Path) -> None:
         ("disk: {ful: 1.0}", "checks.disk.ful: is not a known key; did you mean full?"),
         ("disk: {full: x}", 'checks.disk.full: "x" is not a number; write a decimal number, as in 0.9'),
         ("df: {full: 1.0}", "checks.df.full: is not a known key; known: enabled, interval, timeout"),
-        ("log: {interval: 9s}", "checks.log.interval: has no meaning: this check reads a stream; remove it"),
-        ("log: {timeout: 9s}", "checks.log.timeout: has no meaning: this check reads a stream; remove it"),
+        ("log: {interval: 9s}", "checks.log.interval: has no meaning: this check is told, and does not ask; remove it"),
+        ("log: {timeout: 9s}", "checks.log.timeout: has no meaning: this check is told, and does not ask; remove it"),
         ("disk: {timeout: 2m}", "checks.disk.timeout: is longer than the interval (1m); shorten it, or lengthen the interval"),
         ("disk: {enabled: false, full: x}", 'checks.disk.full: "x" is not a number; write a decimal number, as in 0.9'),
     ],

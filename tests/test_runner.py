@@ -21,11 +21,15 @@ from hma.check import (
     Check,
     ClockState,
     Command,
+    Dcgm,
+    DcgmEvents,
     Feed,
     Files,
     KernelLine,
     KernelLog,
     NotInstalled,
+    Nvml,
+    NvmlEvents,
     Output,
     Processes,
     Sample,
@@ -34,17 +38,21 @@ from hma.check import (
     Tree,
 )
 from hma.config import ConfiguredCheck
+from hma.gpu import DcgmEngine, DcgmHealth, GpuEvent, GpuEvents, GpuReadings, NvmlDriver
 from hma.guard_time import arm
 from hma.loop import Loop
 from hma.model import NodeFacts, Observation, Report, Status
 from hma.reports import FLOOD, TEXT_MAX
 from hma.runner import GRID_S, OBSERVE_LIMIT_S, REST_S, STRIKES, Runner
+from hma.samples import Blind, probe_line
 from hma.sources.command import CommandRunner
 from tests.sources.stuck import NEEDS, frozen
 
 NODE = NodeFacts(hostname="n1", boot_id="b1")
 SOURCE = Files(("proc/x",))
 DONE = Output(0, "", "")
+NVML, DCGM = Stream(("nvml",), name="nvml probe"), Stream(("dcgm",), name="dcgm probe")
+PROBES: Mapping[type, Stream] = {Nvml: NVML, NvmlEvents: NVML, Dcgm: DCGM, DcgmEvents: DCGM}
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +120,7 @@ class Bench:
         self.commands = FakeCommands(self.clock)
         self.streams: list[FakeStream] = []
         self.reported: list[tuple[float, tuple[Report, ...], Mapping[str, Sample]]] = []
-        self.runner = Runner(self.loop, self.commands, root, node, self._report, self._stream)
+        self.runner = Runner(self.loop, self.commands, root, node, self._report, self._stream, PROBES)
 
     def _report(self, reports: tuple[Report, ...], samples: Mapping[str, Sample]) -> None:
         self.reported.append((self.clock.now, reports, samples))
@@ -770,6 +778,111 @@ def test_stream_planned_again_is_the_same_while_its_child_is_out(bench: Bench, o
 
 
 # -- for real ------------------------------------------------------------------------------------------------------------
+
+
+# -- probes -----------------------------------------------------------------------------------------------------------
+
+UP = GpuReadings(NvmlDriver("up", gpu_count=8))
+XID = GpuEvents((GpuEvent("0000:9b:00", 8, 79, 5.0),))
+
+
+def test_one_child_serves_every_check_on_it_each_with_its_own_samples(bench: Bench) -> None:
+    got: list[tuple[str, Sample]] = []
+
+    def taking(name: str) -> Observe:
+        def observe(sample: Any, node: NodeFacts, options: Any) -> Iterable[Observation]:
+            got.append((name, sample))
+            return ()
+
+        return observe
+
+    bench.plan(
+        check("readings", Nvml(), taking("readings")),
+        check("more", Nvml(), taking("more")),
+        check("events", NvmlEvents(), taking("events")),
+    )
+    (stream,) = bench.streams
+    stream.feed(Feed((probe_line(UP), probe_line(XID))))
+    assert got == [("readings", UP), ("more", UP), ("events", XID)]
+
+
+def test_probe_that_cannot_look_blinds_the_checks_on_that_sample_only(bench: Bench) -> None:
+    bench.plan(check("readings", Nvml()), check("events", NvmlEvents()))
+    (stream,) = bench.streams
+    stream.feed(Feed((probe_line(UP), probe_line(Blind("GpuEvents", "no driver")))))
+    assert (bench.state("readings"), bench.state("events")) == (("ok", "all well"), ("unknown", "no driver"))
+
+
+@pytest.mark.parametrize("line", ["garbage", '{"GpuReadings": {}}', probe_line(Feed(("x",)))[:-2]])
+def test_what_a_probe_prints_and_nobody_can_read_blinds_all_checks_on_it(bench: Bench, line: str) -> None:
+    bench.plan(check("readings", Nvml()), check("events", NvmlEvents()))
+    bench.streams[0].feed(Feed((line,)))
+    assert [bench.state(name)[0] for name in ("readings", "events")] == ["unknown", "unknown"]
+    assert "nvml probe: printed what is no reading" in bench.state("events")[1]
+
+
+def test_sample_that_nobody_asked_for_is_left(bench: Bench) -> None:
+    bench.plan(check("readings", Nvml()))
+    bench.streams[0].feed(Feed((probe_line(XID),)))
+    assert bench.state("readings")[0] == "waiting"
+
+
+def test_lost_probe_blinds_its_checks_and_no_other(bench: Bench) -> None:
+    bench.plan(check("readings", Nvml()), check("events", NvmlEvents()), check("dcgm", Dcgm()))
+    nvml, _ = bench.streams
+    nvml.fail(SourceError("nvml probe: killed by SIGSEGV"))
+    assert [bench.state(name)[0] for name in ("readings", "events", "dcgm")] == ["unknown", "unknown", "waiting"]
+
+
+def test_library_that_is_not_installed_makes_its_checks_not_applicable(bench: Bench) -> None:
+    bench.plan(check("dcgm", Dcgm(), optional=True))
+    bench.streams[0].fail(NotInstalled("no DCGM bindings and no dcgmi"))
+    assert bench.state("dcgm") == ("not applicable", "no DCGM bindings and no dcgmi")
+    assert bench.runner.first_runs_done
+
+
+def test_first_reading_is_waited_for_and_events_are_not(bench: Bench) -> None:
+    bench.plan(check("readings", Nvml()), check("events", NvmlEvents()))
+    assert bench.runner.waiting_for == ("readings",)
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    assert bench.runner.first_runs_done
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_reading_without_anything_of_its_kind_is_not_applicable(bench: Bench, complete: bool) -> None:
+    bench.plan(check("pages", Nvml(), lambda *_: [], complete=complete))
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    assert bench.state("pages")[0] == "not applicable"
+
+
+def test_reading_of_which_a_part_is_unknown_is_no_blindness_and_complete_for_the_rest(bench: Bench) -> None:
+    def partly(sample: Sample, node: NodeFacts, options: object) -> Iterable[Observation]:
+        yield Observation("A", "node", Status.OK)
+        yield Observation("A", "gpu:0000:9b:00", Status.UNKNOWN, "lost")
+
+    bench.plan(check("ecc", Nvml(), partly, complete=True))
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    ((_, (report,), _),) = bench.reported
+    assert report.complete
+    assert [(o.code, o.status) for o in report.observations[2:]] == [("BLIND", Status.OK), ("CHECK-BROKEN", Status.OK)]
+    assert bench.state("ecc") == ("unknown", "gpu:0000:9b:00: lost")
+
+
+def test_driver_that_does_not_answer_is_a_fault_of_one_check_and_no_blindness_of_twenty(bench: Bench) -> None:
+    bench.plan(check("ecc", Nvml(), lambda *_: [Observation("A", "node", Status.UNKNOWN, "no driver")], complete=True))
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    ((_, (report,), _),) = bench.reported
+    assert not report.complete
+    assert [(o.code, o.status) for o in report.observations[1:]] == [("BLIND", Status.OK), ("CHECK-BROKEN", Status.OK)]
+    assert bench.state("ecc") == ("unknown", "node: no driver")
+
+
+def test_host_engine_that_does_not_answer_is_blindness(bench: Bench) -> None:
+    bench.plan(check("dcgm", Dcgm(), lambda *_: [Observation("A", "node", Status.UNKNOWN, "hung")], complete=True))
+    bench.streams[0].feed(Feed((probe_line(DcgmHealth(DcgmEngine("hung", "bindings"))),)))
+    ((_, (report,), _),) = bench.reported
+    assert not report.complete
+    assert report.observations[1].status is Status.UNKNOWN
 
 
 @pytest.mark.needs(*NEEDS)

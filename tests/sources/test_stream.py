@@ -111,6 +111,17 @@ def test_big_batch_arrives_whole(make: Make) -> None:
     assert bench.lines == [str(number) for number in range(1, 100_001)]
 
 
+def test_one_that_says_it_is_not_installed_is_tried_again_in_five_minutes(make: Make) -> None:
+    bench = make("echo 'no module named pynvml' >&2; exit 69", times=600.0)
+    bench.child.start()
+    bench.until(lambda: len(bench.errors) == 3)
+    assert [type(error) for error in bench.errors] == [NotInstalled] * 3
+    assert bench.said == ["no module named pynvml"] * 3
+    first, second, third = bench.error_times
+    assert second - first >= 300
+    assert third - second >= 300
+
+
 @pytest.mark.parametrize(("length", "kept", "said"), [(10, 3, 0), (11, 2, 1), (500_000, 2, 1)])
 def test_line_that_is_too_long_is_left_out_and_said(make: Make, length: int, kept: int, said: int) -> None:
     bench = make(f"echo a; head -c {length} /dev/zero | tr '\\0' x; echo; echo b; sleep 60", max_line=10)
