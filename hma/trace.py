@@ -18,7 +18,9 @@ from hma.check import Sample
 from hma.codec import CodecError, decode, encode
 from hma.model import Instant, NodeFacts, Report, State, Verdict
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, FORMAT)
+"""Formats that are read: in 1, a sample that several checks share is written once for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ def start_line(at: Instant, node: NodeFacts, state: State | None) -> str:
 
 def sample_line(reports: Iterable[Report], read: Mapping[str, Sample]) -> str:
     """Return the line of what one reading gave."""
-    told = {name: samples.told(sample) for name, sample in read.items()}
+    first: dict[int, str] = {}
+    told = {}
+    for name, sample in read.items():
+        before = first.setdefault(id(sample), name)
+        told[name] = samples.told(sample) if before == name else {"as": before}
     rest = [encode(report) for report in reports if report.check not in read]
     return _line({"seen": {"samples": told, "reports": rest}})
 
@@ -89,14 +95,16 @@ def read_trace(lines: Iterable[str], name: str) -> Iterator[Entry]:
 def _entry(data: Any) -> Entry:
     ((kind, body),) = data.items()
     if kind == "start":
-        if body["format"] != FORMAT:
-            raise ValueError(f"format {body['format']}, this hma reads {FORMAT}")
+        if body["format"] not in READ:
+            raise ValueError(f"format {body['format']}, this hma reads {' and '.join(map(str, READ))}")
         state = body["state"]
         return Start(
             decode(Instant, body["at"]), decode(NodeFacts, body["node"]), None if state is None else decode(State, state)
         )
     if kind == "seen":
-        read = {check: samples.untold(told) for check, told in body["samples"].items()}
+        read: dict[str, Sample] = {}
+        for check, told in body["samples"].items():
+            read[check] = read[told["as"]] if "as" in told else samples.untold(told)
         return Seen(read, tuple(decode(Report, report) for report in body["reports"]))
     if kind == "judged":
         verdict = body["verdict"]

@@ -33,6 +33,27 @@ def test_every_sample_comes_back(sample: Sample) -> None:
     assert entry == Seen({"mine": sample}, (blind,))
 
 
+def test_sample_that_checks_share_is_written_once_and_comes_back_to_each() -> None:
+    shared = Output(0, "a long list of GPUs", "")
+    line = sample_line((), {"one": shared, "other": Output(1, "", ""), "more": shared})
+    assert line.count("a long list of GPUs") == 1
+    assert list(read_trace([f"{line}\n"], "t")) == [Seen({"one": shared, "other": Output(1, "", ""), "more": shared}, ())]
+
+
+def test_trace_of_the_first_format_is_read() -> None:
+    old = START.replace('"format":2', '"format":1')
+    seen = '{"seen":{"samples":{"a":{"Feed":{"lines":["x"]}},"b":{"Feed":{"lines":["x"]}}},"reports":[]}}'
+    _, entry = read_trace([f"{old}\n", f"{seen}\n"], "t")
+    assert entry == Seen({"a": Feed(("x",)), "b": Feed(("x",))}, ())
+
+
+@pytest.mark.parametrize("other", ["b", "c"])
+def test_sample_that_is_that_of_a_check_not_read_before_is_no_trace(other: str) -> None:
+    line = f'{{"seen":{{"samples":{{"a":{{"as":"{other}"}},"b":{{"Feed":{{"lines":[]}}}}}},"reports":[]}}}}\n'
+    with pytest.raises(TraceError):
+        list(read_trace([line], "t"))
+
+
 def test_start_and_judgement_come_back() -> None:
     verdict = beginning(AT).verdict
     lines = [START, judged_line(AT, None), judged_line(AT, verdict)]
@@ -47,7 +68,7 @@ def test_start_and_judgement_come_back() -> None:
     "line",
     [
         *("", "{", "[]", "7", "{}", '{"seen": {}}', '{"what": {}}'),
-        *('{"start": {"format": 2}}', '{"judged": {"at": [1]}}', '{"a": 1, "b": 2}'),
+        *('{"start": {"format": 3}}', '{"judged": {"at": [1]}}', '{"a": 1, "b": 2}'),
     ],
 )
 def test_line_that_is_none_is_named(line: str) -> None:
