@@ -213,12 +213,18 @@ def _record_decoder(cls: Any) -> _Decoder:
         if type(data) is not dict:
             raise CodecError(f"{_shown(data)} is not an object ({cls.__name__})")
         values = {}
-        for name, dec, default in fields:
-            if name in data:
-                values[name] = _under(f".{name}", dec, data[name])
-            elif default is _MISSING:
-                raise CodecError(f"missing ({cls.__name__})", f".{name}")
-        return cls(**values)
+        name = ""
+        try:
+            for name, dec, default in fields:
+                if name in data:
+                    values[name] = dec(data[name])
+                elif default is _MISSING:
+                    break
+            else:
+                return cls(**values)
+        except CodecError as err:
+            raise err.inside(f".{name}") from None
+        raise CodecError(f"missing ({cls.__name__})", f".{name}")
 
     return record
 
@@ -255,8 +261,7 @@ def _listed(data: Json, wanted: str) -> list[Any]:
 
 def _tuple_decoder(args: tuple[Any, ...]) -> _Decoder:
     if len(args) == 2 and args[1] is Ellipsis:
-        each = _decoder(args[0])
-        return lambda data: tuple(_under(f"[{i}]", each, item) for i, item in enumerate(_listed(data, "a list")))
+        return _list_decoder(_decoder(args[0]))
     decs = tuple(_decoder(arg) for arg in args)
 
     def fixed(data: Json) -> Any:
@@ -265,6 +270,20 @@ def _tuple_decoder(args: tuple[Any, ...]) -> _Decoder:
         return tuple(_under(f"[{i}]", dec, item) for i, (dec, item) in enumerate(zip(decs, data, strict=True)))
 
     return fixed
+
+
+def _list_decoder(each: _Decoder) -> _Decoder:
+    def listed(data: Json) -> Any:
+        values = []
+        items = _listed(data, "a list")
+        try:
+            for item in items:
+                values.append(each(item))  # noqa: PERF401  (how many there are tells where it went wrong)
+        except CodecError as err:
+            raise err.inside(f"[{len(values)}]") from None
+        return tuple(values)
+
+    return listed
 
 
 def _mapping_decoder(args: tuple[Any, ...]) -> _Decoder:
