@@ -19,7 +19,7 @@ import hma
 from hma.check import Command, Output, Sample, SourceError
 from hma.engine.step import beginning
 from hma.guard_time import arm
-from hma.journal_records import Commit, Cursor, Snapshot
+from hma.journal_records import Commit, Moves, Snapshot
 from hma.judge import Judge, difference, united
 from hma.kernel_watch import CURSOR, KernelWatch
 from hma.loop import Loop
@@ -86,8 +86,7 @@ class Agent:
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
         self._checking = self._check_again = False
         self._ready = self._stopping = False
-        self._reached: Mapping[str, Cursor] = {}
-        self._saved: Mapping[str, Cursor] = {}
+        self._reached = self._saved = Moves()
         self._journal_trouble = ""
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -163,7 +162,7 @@ class Agent:
         if self._judge.state is None:
             return Commit()
         self._saved = self._reached
-        return Commit.of(self._judge.state, self._reached)
+        return Commit.of(self._judge.state, self._reached.cursors)
 
     def _not_loaded(self) -> None:
         if self._judge.state is None:
@@ -209,8 +208,8 @@ class Agent:
     def _save_cursor(self) -> None:
         self._judge.judge()
         if self._reached != self._saved:
+            self._recorder.commit(self._reached.since(self._saved))
             self._saved = self._reached
-            self._recorder.commit(Commit(cursors=self._reached))
         self.loop.call_later(CURSOR_S, self._save_cursor)
 
     # -- reports in, changes out ---------------------------------------------------------------------------------------
@@ -228,10 +227,11 @@ class Agent:
         events = tuple(event_of(change, self._node, self._judge.catalogue) for change in changes)
         commit = replace(difference(before, after), events=events)
         # Every line up to here has been judged now, which a cursor that is saved promises.
-        self._reached = self._kernel.cursors
+        self._reached = Moves(self._kernel.cursors, after.counters)
         if not commit.only_moves:
+            counters = self._reached.since(self._saved).counters
             self._saved = self._reached
-            self._emitter.save(replace(commit, cursors=self._reached))
+            self._emitter.save(replace(commit, cursors=self._reached.cursors, counters=counters))
 
     def _tell(self, kind: str, note: str = "", attrs: Attrs = ()) -> None:
         self._say(Change(kind, self.now(), note=note, attrs=attrs))

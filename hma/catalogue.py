@@ -22,16 +22,31 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
+class Grows:
+    """From when on the growth of a device's own count (`Observation.counter`) is a fault: by `by` or more within `within_s`."""
+
+    by: float
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """Second sources: `count` live faults of the codes `by` on this component or on the whole node, seen within `within_s` of
     this fault. Until then, and after that time without them, at most `otherwise` is justified; inside the window an action
-    above `otherwise` is awaited, not taken.
+    above `otherwise` is awaited, not taken. An explicit `ok` of a code in `refuters` ends the wait: at most `otherwise`.
     """
 
     by: tuple[str, ...]
     within_s: float
     otherwise: Action
     count: int = 1
+    refute: tuple[str, ...] | None = None
+    """Which of `by` can refute as well; None = all of them."""
+
+    @property
+    def refuters(self) -> tuple[str, ...]:
+        """Return the codes whose `ok` refutes."""
+        return self.by if self.refute is None else self.refute
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +78,8 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One row. `again` is the action when the same component fails again after a reboot; `counts` makes the row fed by
-    the observations of another code (a repetition rule). `raised_by`: `failed` (failed or degraded observations raise it),
-    `unknown` (only blindness does), `never`."""
+    the observations of another code (a repetition rule). `grows` is for codes of counters. `raised_by`: `failed` (failed or
+    degraded observations raise it), `unknown` (only blindness does), `never`."""
 
     code: str
     title: str
@@ -75,6 +90,7 @@ class Policy:
     when: str = "now"
     hold_s: float = 0.0
     times: Times | None = None
+    grows: Grows | None = None
     counts: str = ""
     confirm: Confirm | None = None
     inhibit: Inhibit | None = None

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hma.catalogue import Catalogue, Confirm, End, Inhibit, Policy, Times
+from hma.catalogue import Catalogue, Confirm, End, Grows, Inhibit, Policy, Times
 from hma.fields import (
     CODE,
     Fault,
@@ -30,6 +30,7 @@ from hma.fields import (
     many,
     matching,
     member_of,
+    number,
     one_of,
     prose,
     text_of,
@@ -210,23 +211,26 @@ _PARTS: dict[type, dict[str, Parser[Any]]] = {
         "same_unit": boolean,
         "distinct_actors": boolean,
     },
+    Grows: {"by": between(number, "by", 0.001), "within": _positive},
     Confirm: {
         "by": partial(_filled, _codes),
         "within": _positive,
         "otherwise": _action,
         "count": between(integer, "count", 1),
+        "refute": unless_null(_codes),
     },
     Inhibit: {"by": partial(_filled, _inhibitors), "within": _positive, "node": boolean},
 }
 _PART_NEEDS: dict[type, tuple[str, ...]] = {
     Times: ("count", "within"),
+    Grows: ("by", "within"),
     Confirm: ("by", "within", "otherwise"),
     Inhibit: ("by",),
 }
 
 
 def _part(kind: type, node: Node) -> Any:
-    """Return the small mapping `kind` (times, confirm, inhibit); it is written whole, never key by key."""
+    """Return the small mapping `kind` (times, grows, confirm, inhibit); it is written whole, never key by key."""
     inside = Problems()
     section = Section(node, "", inside)
     parsers = _PARTS[kind]
@@ -260,6 +264,7 @@ _PARSERS: dict[str, Parser[Any]] = {
     "when": one_of(("now", "idle")),
     "hold": duration,
     "times": unless_null(partial(_part, Times)),
+    "grows": unless_null(partial(_part, Grows)),
     "counts": code,
     "confirm": unless_null(partial(_part, Confirm)),
     "inhibit": unless_null(partial(_part, Inhibit)),
@@ -306,10 +311,12 @@ def _check_sense(row: Policy, given: dict[str, Any], section: Section) -> None:
     if given.get("confirm") is not None and given["confirm"].otherwise.rank >= worst.rank:
         text = f"otherwise: {given['confirm'].otherwise.value} is not milder than {worst.value}, so nothing is left to confirm"
         section.refuse("confirm", text, "write a milder one, or remove confirm")
+    _check_refute(given.get("confirm"), section)
     for key in ("confirm", "inhibit"):
         rule = given.get(key)
         if rule is not None and row.code in rule.by:
             section.refuse(key, f"names {row.code} itself", "name other codes")
+    _check_grows(row, given, section)
     if given.get("counts") == row.code:
         section.refuse("counts", f"names {row.code} itself", "name the code whose occurrences are counted")
     key = "action" if "action" in given else "again"
@@ -319,3 +326,18 @@ def _check_sense(row: Policy, given: dict[str, Any], section: Section) -> None:
     if row.evidence == "weak" and worst.destructive and (row.confirm is None or row.confirm.otherwise.destructive):
         mend = "add `confirm` with a mild `otherwise`, or write evidence: strong"
         section.refuse(key, f"{worst.value} may not be asked for by weak evidence alone", mend)
+
+
+def _check_grows(row: Policy, given: dict[str, Any], section: Section) -> None:
+    if row.grows is not None and (row.raised_by != "failed" or row.counts):
+        other = "counts" if row.counts else "raised_by"
+        text = f"makes no sense beside {other}: {row.counts or row.raised_by}, since a row that grows is fed by its own counter"
+        section.refuse("grows" if "grows" in given else other, text, f"remove grows or {other}")
+
+
+def _check_refute(confirm: Confirm | None, section: Section) -> None:
+    if confirm is None:
+        return
+    for name in confirm.refuters:
+        if name not in confirm.by:
+            section.refuse("confirm.refute", f"names {name}, which is not in by", "name codes of by only")

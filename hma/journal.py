@@ -209,6 +209,7 @@ class Journal(JournalWriter):
 
     def _finish_recovery(self, copy: Copy | None, notes: Sequence[str]) -> None:
         """Adopt the copy where the database has lost its last changes, and bring the copy up to date where it has."""
+        self.add_tables()
         self.notes = (*json.loads(self.meta("notes")), *notes)
         generation = int(self.meta("generation"))
         if copy is not None and copy.generation > generation:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hma.codec import CodecError, decode, encode
 from hma.journal_records import Cursor
-from hma.model import Fault, Past, Verdict
+from hma.model import Counter, Fault, FaultKey, Past, Verdict
 
 COPY_NAME = "journal.snapshot.json"
 KEPT_CORRUPT = 3
@@ -39,6 +39,7 @@ class Copy:
     history_cut: bool = False
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    counters: Mapping[FaultKey, Counter] = field(default_factory=dict)
 
 
 class CopyError(Exception):

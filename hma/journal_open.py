@@ -15,7 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hma.journal_copy import COPY_NAME, Copy, CopyError, move_aside, read_copy, sync_directory, write_copy
-from hma.journal_read import DDL, SCHEMA, TRUTH, UNSOUND, DamagedError, JournalReader, connect, is_environment, started_from
+from hma.journal_read import (
+    COUNTERS,
+    DDL,
+    SCHEMA,
+    TRUTH,
+    UNSOUND,
+    DamagedError,
+    JournalReader,
+    connect,
+    is_environment,
+    started_from,
+)
 from hma.journal_records import JournalError
 from hma.journal_write import JournalWriter
 
@@ -123,7 +134,7 @@ def _create(path: Path, copy: Copy, notes: Sequence[str]) -> None:
     db = connect(new, "mode=rwc")
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.executescript(f"BEGIN; {DDL}")
+        db.executescript(f"BEGIN; {DDL}{COUNTERS};")
         writer = JournalWriter(new, db)
         writer.put("meta", "schema", str(SCHEMA))
         writer.put("meta", "identity", "")

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from hma.codec import CodecError, decode
 from hma.journal_copy import MAX_HISTORY, Copy, CopyError, read_copy
 from hma.journal_records import Cursor, Event, JournalError, Snapshot
-from hma.model import Action, Fault, Past, State, Status, Verdict
+from hma.model import Action, Counter, Fault, FaultKey, Past, State, Status, Verdict
 
 T = TypeVar("T")
 Value = str | int | float
@@ -43,7 +43,12 @@ CREATE TABLE events(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQ
   emitted INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX events_unsent ON events(seq) WHERE emitted = 0;
 """
-TRUTH = ("cursors", "faults", "history", "verdict", "aliases")
+COUNTERS = """
+CREATE TABLE IF NOT EXISTS counters(code TEXT, component TEXT, body TEXT NOT NULL, crc INTEGER NOT NULL,
+  PRIMARY KEY(code, component)) WITHOUT ROWID
+"""
+"""Added to schema 1 without a new number: an hma that knows no counters leaves the table alone and works on."""
+TRUTH = ("cursors", "faults", "history", "verdict", "aliases", "counters")
 """The tables whose count and sum of checksums stand in `meta` as `sum.<table>`."""
 EVENT_COLUMNS = "id, utc, kind, fault_id, code, component, body"
 
@@ -197,6 +202,7 @@ class JournalReader:
                 history_cut=len(pasts) == history,
                 cursors={name: Cursor(boot_id, seq) for name, boot_id, seq in self.rows("cursors")},
                 aliases=dict(self.rows("aliases")),
+                counters={FaultKey(*row[:2]): self._decoded(Counter, row[2]) for row in self.rows("counters")},
             )
         finally:
             self._db.execute("COMMIT")
@@ -220,6 +226,8 @@ class JournalReader:
         if int(self.meta("schema")) > SCHEMA:
             raise DamagedError(f"written by a newer hma (schema {self.meta('schema')}, this one knows {SCHEMA})")
         for table in TRUTH:
+            if table == "counters" and not self.has(table):
+                continue
             sums = [checksum(row) for row in self.rows(table)]
             if self.meta(f"sum.{table}") != f"{len(sums)}:{sum(sums)}":
                 raise DamagedError(f"table {table} is not complete")
@@ -228,10 +236,16 @@ class JournalReader:
 
     def rows(self, table: str, order: str = "") -> Iterator[Any]:
         """Yield the rows of `table` without their checksum; raise `DamagedError` at one that does not match."""
+        if table == "counters" and not self.has(table):
+            return
         for *row, crc in self._db.execute(f"SELECT * FROM {table} {order}"):  # noqa: S608 (names of ours)
             if crc != checksum(row):
                 raise DamagedError(f"a row of table {table} does not match its checksum")
             yield row
+
+    def has(self, table: str) -> bool:
+        """Return whether there is such a table: a journal of before has no counters."""
+        return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
     def meta(self, key: str) -> str:
         """Return one value of the table meta; raise `DamagedError` if it is not there or damaged."""
@@ -317,7 +331,7 @@ def state_of(truth: Copy) -> State | None:
         verdict = Verdict(Status.UNKNOWN, schedulable=False, action=Action.NONE, when="now", since=since)
     if verdict is None:
         return None
-    return State(verdict, {fault.key: fault for fault in truth.faults}, truth.history, truth.aliases)
+    return State(verdict, {fault.key: fault for fault in truth.faults}, truth.history, truth.aliases, truth.counters)
 
 
 def last_known(path: Path) -> Snapshot:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from hma.model import Fault, FaultKey, Past, State, Verdict
+from hma.model import Counter, Fault, FaultKey, Past, State, Verdict
 
 
 class JournalError(Exception):
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one transaction changes. A fault that is None is no longer live. `full` = no other fault and alias is live."""
+    """What one transaction changes. A fault or counter that is None is gone. `full` = no other fault, counter and alias is."""
 
     faults: Mapping[FaultKey, Fault | None] = field(default_factory=dict)
     history: tuple[Past, ...] = ()
@@ -46,16 +46,41 @@ class Commit:
     emitted: tuple[str, ...] = ()
     identity: str = ""
     full: bool = False
+    counters: Mapping[FaultKey, Counter | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: State, cursors: Mapping[str, Cursor], identity: str = "") -> Commit:
         """Return the commit that makes `state` all the journal holds to be true now (history is only ever added to)."""
-        return cls(dict(state.faults), state.history, state.verdict, cursors, state.aliases, identity=identity, full=True)
+        return cls(
+            dict(state.faults), state.history, state.verdict, cursors, state.aliases,
+            identity=identity, full=True, counters=dict(state.counters),
+        )  # fmt: skip
 
     @property
     def only_moves(self) -> bool:
-        """Return whether nothing but cursors and marks of sent events would change: worth writing, not worth a disk flush."""
+        """Return whether nothing but cursors, counters and marks of sent events would change: not worth a disk flush."""
         return not (self.faults or self.history or self.verdict or self.aliases or self.events or self.identity or self.full)
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What moves without an event: saved now and then, and with whatever else is saved."""
+
+    cursors: Mapping[str, Cursor] = field(default_factory=dict)
+    counters: Mapping[FaultKey, Counter] = field(default_factory=dict)
+
+    def since(self, saved: Moves) -> Commit:
+        """Return what has moved where `saved` is in the journal."""
+        cursors = self.cursors if self.cursors != saved.cursors else {}
+        return Commit(cursors=cursors, counters=changed(saved.counters, self.counters))
+
+
+def changed(before: Mapping[FaultKey, Counter], after: Mapping[FaultKey, Counter]) -> dict[FaultKey, Counter | None]:
+    """Return the counters that differ, None for those that are gone."""
+    if before is after:
+        return {}
+    gone: dict[FaultKey, Counter | None] = {key: None for key in before if key not in after}
+    return gone | {key: counter for key, counter in after.items() if before.get(key) is not counter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,7 @@ class Pending:
 
     def _clear_state(self) -> None:
         self._faults: dict[FaultKey, Fault | None] = {}
+        self._counters: dict[FaultKey, Counter | None] = {}
         self._history: dict[str, Past] = {}
         self._verdict: Verdict | None = None
         self._cursors: dict[str, Cursor] = {}
@@ -108,15 +134,16 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(
             self._faults or self._history or self._verdict or self._cursors or self._aliases
-            or self._events or self._emitted or self._identity or self._full
+            or self._events or self._emitted or self._identity or self._full or self._counters
         )  # fmt: skip
 
     def add(self, commit: Commit) -> None:
         """Merge `commit` as the newest."""
         if commit.full:
             # Cursors, pasts, verdict and identity are only ever replaced, by a whole state too.
-            self._faults, self._aliases, self._full = {}, {}, True
+            self._faults, self._counters, self._aliases, self._full = {}, {}, {}, True
         self._faults.update(commit.faults)
+        self._counters.update(commit.counters)
         self._history.update((past.fault_id, past) for past in commit.history)
         self._verdict = commit.verdict or self._verdict
         self._cursors.update(commit.cursors)
@@ -160,7 +187,7 @@ class Pending:
         marks, self._emitted = self._emitted, {i: None for i in self._emitted if i in self._events}
         commit = Commit(
             self._faults, tuple(self._history.values()), self._verdict, self._cursors, self._aliases,
-            events, tuple(i for i in marks if i not in self._emitted), self._identity, self._full,
+            events, tuple(i for i in marks if i not in self._emitted), self._identity, self._full, self._counters,
         )  # fmt: skip
         self._clear_state()
         return commit

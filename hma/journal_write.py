@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from hma.codec import decode, encode
 from hma.journal_copy import Copy
-from hma.journal_read import JournalReader, Value, checksum
+from hma.journal_read import COUNTERS, JournalReader, Value, checksum
 from hma.journal_records import Commit
-from hma.model import Fault, FaultKey, Past, Verdict
+from hma.model import Counter, Fault, FaultKey, Past, Verdict
 
 
 class JournalWriter(JournalReader):
@@ -51,6 +51,7 @@ class JournalWriter(JournalReader):
         if commit.identity and commit.identity != self.meta("identity"):
             self.put("meta", "identity", commit.identity)
             changed = True
+        self._write_counters(commit)
         self._write_events(commit)
         for table in self._touched(commit):
             self.put_sum(table)
@@ -59,7 +60,7 @@ class JournalWriter(JournalReader):
     def _touched(self, commit: Commit) -> list[str]:
         parts = {
             "cursors": commit.cursors, "faults": commit.faults or commit.full, "history": commit.history,
-            "verdict": commit.verdict, "aliases": commit.aliases or commit.full,
+            "verdict": commit.verdict, "aliases": commit.aliases or commit.full, "counters": commit.counters or commit.full,
         }  # fmt: skip
         return [table for table, part in parts.items() if part]
 
@@ -78,6 +79,15 @@ class JournalWriter(JournalReader):
             changed |= row is None or _standing(decode(Fault, json.loads(row[0]))) != _standing(fault)
             self.put("faults", *key, _text(fault))
         return changed
+
+    def _write_counters(self, commit: Commit) -> None:
+        if commit.full:
+            self._db.execute("DELETE FROM counters")
+        for key, counter in commit.counters.items():
+            if counter is None:
+                self._db.execute("DELETE FROM counters WHERE code = ? AND component = ?", storable(key))
+            else:
+                self.put("counters", *key, _text(counter))
 
     def _write_events(self, commit: Commit) -> None:
         columns = "id, utc, kind, fault_id, code, component, body, crc"
@@ -106,10 +116,21 @@ class JournalWriter(JournalReader):
         count, total = self._db.execute(f"SELECT count(*), coalesce(sum(crc), 0) FROM {table}").fetchone()  # noqa: S608
         self.put("meta", f"sum.{table}", f"{count}:{total}")
 
+    def add_tables(self) -> None:
+        """Add the tables that an older hma did not make."""
+        if not self.has("counters"):
+            with self.transaction():
+                self._db.execute(COUNTERS)
+                self.put_sum("counters")
+
     def adopt(self, copy: Copy, notes: Sequence[str]) -> None:
         """Make the content of `copy` what is true now."""
         faults = {fault.key: fault for fault in copy.faults}
-        self.write(Commit(faults, copy.history, copy.verdict, copy.cursors, copy.aliases, identity=copy.identity, full=True))
+        whole = Commit(
+            faults, copy.history, copy.verdict, copy.cursors, copy.aliases,
+            identity=copy.identity, full=True, counters=dict(copy.counters),
+        )  # fmt: skip
+        self.write(whole)
         for key, value in (("generation", str(copy.generation)), ("utc", str(copy.utc)), ("notes", json.dumps(notes))):
             self.put("meta", key, value)
 
@@ -121,7 +142,7 @@ def storable(row: Sequence[Value]) -> tuple[Value, ...]:
     )
 
 
-def _text(value: Fault | Past | Verdict) -> str:
+def _text(value: Fault | Past | Verdict | Counter) -> str:
     return json.dumps(encode(value), separators=(",", ":"))
 
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from hma.catalogue import Catalogue
 from hma.engine.correlate import next_due
+from hma.engine.counters import joined
 from hma.engine.step import step
-from hma.journal_records import Commit
+from hma.journal_records import Commit, changed
 from hma.loop import Loop, Timer
 from hma.model import Change, Fault, FaultKey, Instant, Report, State
 
@@ -85,7 +86,10 @@ def united(older: State, newer: State) -> State:
         faults[key] = fault if again is None else replace(fault, last_seen=again.last_seen, status=again.status)
     known = {past.fault_id for past in older.history}
     history = (*older.history, *(past for past in newer.history if past.fault_id not in known))
-    return State(newer.verdict, faults, history, {**older.aliases, **newer.aliases})
+    counters = {**older.counters, **newer.counters}
+    for key in older.counters.keys() & newer.counters.keys():
+        counters[key] = joined(older.counters[key], newer.counters[key])
+    return State(newer.verdict, faults, history, {**older.aliases, **newer.aliases}, counters)
 
 
 def difference(before: State, after: State) -> Commit:
@@ -100,4 +104,5 @@ def difference(before: State, after: State) -> Commit:
         history=tuple(past for past in after.history if past.fault_id not in known),
         verdict=after.verdict if after.verdict != before.verdict else None,
         aliases={name: place for name, place in after.aliases.items() if before.aliases.get(name) != place},
+        counters=changed(before.counters, after.counters),
     )

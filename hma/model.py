@@ -103,12 +103,21 @@ class FaultKey(NamedTuple):
     component: str
 
 
+class Echo(NamedTuple):
+    """The same event, told by another check: its name, and the boottime second that it gave."""
+
+    route: str
+    at: float
+
+
 class Occurrence(NamedTuple):
-    """One time a fault was seen: boottime second, part, process."""
+    """One time a fault was seen: boottime second, part, process; the check that told it first, and those that told it after."""
 
     at: float
     unit: str
     actor: str
+    route: str = ""
+    echoes: tuple[Echo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,8 @@ class Fault:
     """One thing wrong with one component, from first sight to its end.
 
     All its times count on one boot's clock; a fault that outlives a boot has them moved to the new one. `boots` names the first
-    and the last boot on which it was seen, `told` the changes that have become a record (each is told once).
+    and the last boot on which it was seen, `told` the changes that have become a record (each is told once). `routes` names the
+    checks that saw it, the first one first; `refuted_by` the codes of second sources that looked for it and found nothing.
     """
 
     id: str
@@ -141,6 +151,8 @@ class Fault:
     ended_because: str = ""
     boots: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    refuted_by: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
 
     @property
     def key(self) -> FaultKey:
@@ -256,7 +268,8 @@ class Past:
     """A fault that ended, as later decisions need it ("did the same component fail before the reboot?").
 
     `boot_id` is the boot on which it was last seen. `first_mono` and `last_mono` are its first and last sight, on the clock of
-    the boot on which it ended. `consequence` = another fault explained it to the end.
+    the boot on which it ended. `consequence` = another fault explained it to the end. `routes` names the checks that told its
+    last occurrence.
     """
 
     fault_id: str
@@ -270,13 +283,33 @@ class Past:
     first_mono: float = 0.0
     last_mono: float = 0.0
     consequence: bool = False
+    routes: tuple[str, ...] = ()
+
+
+class Point(NamedTuple):
+    """From the boottime second `mono` on, a counter stood at `value`."""
+
+    mono: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What is remembered of a count that a device keeps: the points at which it changed, the oldest first and the first of them
+    the baseline. `counted` is the value at which its growth last was an occurrence of a fault."""
+
+    boot_id: str
+    points: tuple[Point, ...]
+    counted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All the engine remembers. `aliases` maps another name of a component (`GPU-509665ad-…`) to the component."""
+    """All the engine remembers. `aliases` maps another name of a component (`GPU-509665ad-…`) to the component; `counters`
+    holds what devices count, by the code and the component that it is told of."""
 
     verdict: Verdict
     faults: Mapping[FaultKey, Fault] = field(default_factory=dict)
     history: tuple[Past, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    counters: Mapping[FaultKey, Counter] = field(default_factory=dict)

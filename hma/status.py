@@ -85,6 +85,8 @@ def fault_body(fault: Fault, catalogue: Catalogue) -> Body:
         "evidence": fault.evidence,
         "inhibited_by": fault.inhibited_by,
         "confirmed_by": list(fault.confirmed_by),
+        "refuted_by": list(fault.refuted_by),
+        "routes": list(fault.routes),
         "ends": [str(end) for end in row.ends],
         "about": row.about,
     }

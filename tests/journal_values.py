@@ -8,7 +8,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from hma.journal_records import Commit, Cursor, Event
-from hma.model import Action, Fault, FaultKey, FaultState, Instant, Past, Reason, Status, Verdict
+from hma.model import Action, Counter, Fault, FaultKey, FaultState, Instant, Past, Point, Reason, Status, Verdict
 
 BOOT = "4f0c9d1e-6a52-4c3b-8f17-0d2be5a97c61"
 DAY_S = 86_400.0
@@ -40,6 +40,10 @@ def fault(number: int, *, count: int = 1, seen: float = 1.0, state: FaultState =
 
 def past(number: int, ended: float = 5.0) -> Past:
     return Past(f"past-{number}", "XID-48", f"gpu:0000:{number:02x}:00", BOOT, UTC, UTC + ended, "new boot", Action.REBOOT)
+
+
+def counter(*values: float, counted: float | None = None) -> Counter:
+    return Counter(BOOT, tuple(Point(10.0 * number, value) for number, value in enumerate(values)), counted)
 
 
 def verdict(second: float = 1.0, *fault_numbers: int) -> Verdict:

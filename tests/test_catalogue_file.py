@@ -95,7 +95,11 @@ def test_keys_left_out_take_the_defaults(tmp_path: Path) -> None:
 def test_row_that_counts_is_indexed_by_what_it_counts(tmp_path: Path) -> None:
     text = f"FAN-OFTEN: {{{COMPLETE}, counts: XID-62, times: {{count: 2, within: 1h}}}}"
     assert load(tmp_path, text).counted["XID-62"] == ("FAN-OFTEN",)
-    assert SHIPPED_ROWS.counted == {"XID-13": ("XID-13-REPEAT",), "XID-31": ("XID-31-REPEAT",)}
+    assert SHIPPED_ROWS.counted == {
+        "XID-13": ("XID-13-REPEAT",),
+        "XID-31": ("XID-31-REPEAT",),
+        "NVLINK-DOWN": ("NVLINK-DOWN-LASTS",),
+    }
 
 
 # -- laid over --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from hma.journal_read import SCHEMA, checksum, connect, last_known, open_readonl
 from hma.journal_records import Commit, Cursor, Snapshot
 from hma.model import Action, FaultKey, Status
 from tests.disks import NEEDS, fill, memory_disk, mount
-from tests.journal_values import BOOT, DAY_S, UTC, commit, event, fault, past, verdict
+from tests.journal_values import BOOT, DAY_S, UTC, commit, counter, event, fault, past, verdict
 
 
 @contextlib.contextmanager
@@ -89,7 +89,12 @@ def test_commit_said_twice_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("one", "synchronous"),
-    [(commit(fault(1)), 2), (Commit(events=(event(1),)), 2), (Commit(cursors={"kernel": Cursor(BOOT, 9)}), 1)],
+    [
+        (commit(fault(1)), 2),
+        (Commit(events=(event(1),)), 2),
+        (Commit(cursors={"kernel": Cursor(BOOT, 9)}), 1),
+        (Commit(counters={FaultKey("TALLY", "gpu:0"): counter(1.0)}), 1),
+    ],
 )
 def test_commit_is_flushed_unless_it_only_moves(path: Path, one: Commit, synchronous: int) -> None:
     """FULL flushes the log at each commit, NORMAL at each checkpoint (sqlite.org/pragma.html#pragma_synchronous)."""
@@ -99,6 +104,53 @@ def test_commit_is_flushed_unless_it_only_moves(path: Path, one: Commit, synchro
             journal.commit(one)
             assert journal._db.execute("PRAGMA synchronous").fetchone() == (synchronous,)
             assert journal._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+TALLIES = {FaultKey("TALLY", f"gpu:0000:0{number}:00"): counter(1.0, 2.0 + number, counted=2.0) for number in range(3)}
+
+
+def test_counters_are_there_after_a_start_and_are_no_change_of_the_copy(path: Path) -> None:
+    saved(path, commit(fault(1)))
+    before = read_copy(path.parent)
+    first, second, third = TALLIES
+    saved(path, Commit(counters=dict(TALLIES)), Commit(counters={first: counter(9.0), second: None}))
+    assert loaded(path).state.counters == {first: counter(9.0), third: TALLIES[third]}  # type: ignore[union-attr]
+    assert read_copy(path.parent) == before
+    saved(
+        path, Commit(counters={second: counter(4.0)}, verdict=verdict(9.0)), Commit(full=True, counters={second: counter(4.0)})
+    )
+    assert loaded(path).state.counters == {second: counter(4.0)}  # type: ignore[union-attr]
+
+
+def test_counters_come_back_from_the_copy(path: Path) -> None:
+    saved(path, Commit({fault(1).key: fault(1)}, verdict=verdict(), counters=dict(TALLIES)))
+    path.unlink()
+    assert loaded(path).state.counters == TALLIES  # type: ignore[union-attr]
+
+
+def older(path: Path) -> None:
+    """Make the journal at `path` one of an hma that knew no counters."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE counters")
+        db.execute("DELETE FROM meta WHERE key = 'sum.counters'")
+
+
+def test_journal_of_before_the_counters_opens_and_takes_them(path: Path) -> None:
+    saved(path, commit(fault(1), events=(event(1),)))
+    older(path)
+    with contextlib.closing(open_readonly(path)) as reader:
+        assert [f.key for f in reader.faults()] == [fault(1).key], "also for readers, which change nothing"
+    before = loaded(path)
+    assert before.state is not None
+    assert (set(before.state.faults), before.state.counters, before.notes) == ({fault(1).key}, {}, ())
+    saved(path, Commit(counters=dict(TALLIES)))
+    assert loaded(path).state.counters == TALLIES  # type: ignore[union-attr]
+
+
+def test_counters_are_proven_like_the_rest(path: Path) -> None:
+    saved(path, Commit({fault(1).key: fault(1)}, verdict=verdict(), counters=dict(TALLIES)))
+    tampered(path, "DELETE FROM counters WHERE component LIKE '%02:00'")
+    assert "counters is not complete" in " ".join(loaded(path).notes)
 
 
 def test_ended_fault_is_gone_and_another_stays(path: Path) -> None:

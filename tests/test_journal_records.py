@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hma.journal_records import Commit, Cursor, Event, Pending
+from hma.journal_records import Commit, Cursor, Event, Moves, Pending
 from hma.model import Fault, FaultKey, State, Verdict
-from tests.journal_values import BOOT, KEYS, commit, event, fault, past, verdict
+from tests.journal_values import BOOT, KEYS, commit, counter, event, fault, past, verdict
 
 
 @dataclass
@@ -135,6 +135,7 @@ def test_marks_are_bounded_too() -> None:
         (Commit(), True),
         (Commit(cursors={"kernel": Cursor(BOOT, 7)}), True),
         (Commit(emitted=("event-1",)), True),
+        (Commit(counters={KEYS[0]: counter(1.0)}), True),
         (Commit(events=(event(1),)), False),
         (Commit({fault(1).key: None}), False),
         (Commit(verdict=verdict()), False),
@@ -150,10 +151,32 @@ def test_only_moves_are_not_worth_a_flush(one: Commit, only_moves: bool) -> None
 
 def test_whole_state_says_that_nothing_else_is_live() -> None:
     live = fault(1)
-    whole = Commit.of(State(verdict(), {live.key: live}, (past(1),), {"a": "b"}), {"kernel": Cursor(BOOT, 7)}, "i-1")
+    state = State(verdict(), {live.key: live}, (past(1),), {"a": "b"}, {KEYS[1]: counter(2.0)})
+    whole = Commit.of(state, {"kernel": Cursor(BOOT, 7)}, "i-1")
     assert whole.full
+    assert whole.counters == {KEYS[1]: counter(2.0)}
     assert (whole.faults, whole.history, whole.identity) == ({live.key: live}, (past(1),), "i-1")
 
 
 def test_event_is_what_its_columns_say() -> None:
     assert Event._fields == ("id", "utc", "kind", "fault_id", "code", "component", "body")
+
+
+def test_moves_say_what_is_not_saved_yet() -> None:
+    first = Moves({"kernel": Cursor(BOOT, 7)}, {KEYS[0]: counter(1.0), KEYS[1]: counter(1.0)})
+    assert first.since(Moves()) == Commit(cursors=first.cursors, counters=dict(first.counters))
+    later = Moves(first.cursors, {KEYS[0]: first.counters[KEYS[0]], KEYS[1]: counter(1.0, 2.0)})
+    assert later.since(first) == Commit(counters={KEYS[1]: counter(1.0, 2.0)})
+    assert later.since(later) == Commit()
+    assert Moves(first.cursors).since(first) == Commit(counters={KEYS[0]: None, KEYS[1]: None})
+
+
+def test_pending_counters_merge_and_a_whole_state_replaces_them() -> None:
+    pending = Pending(3)
+    pending.add(Commit(counters={KEYS[0]: counter(1.0), KEYS[1]: counter(1.0)}))
+    pending.add(Commit(counters={KEYS[0]: counter(1.0, 2.0)}))
+    assert pending
+    assert pending.take(1).counters == {KEYS[0]: counter(1.0, 2.0), KEYS[1]: counter(1.0)}
+    pending.add(Commit(counters={KEYS[0]: None}))
+    pending.add(Commit(full=True, counters={KEYS[1]: counter(3.0)}))
+    assert pending.take(1).counters == {KEYS[1]: counter(3.0)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hma.catalogue import Catalogue, End, Policy
 from hma.codec import decode, encode
 from hma.engine.step import beginning
 from hma.journal_records import Commit
 from hma.judge import MAX_WAITING, Judge, difference, united
 from hma.loop import Loop
-from hma.model import Action, Change, Instant, Observation, Report, State, Status
+from hma.model import Action, Change, Counter, FaultKey, Instant, Observation, Point, Report, State, Status
+from tests.journal_values import BOOT, counter
 
 CATALOGUE = Catalogue.of(
     (
@@ -136,4 +139,27 @@ def test_what_waits_for_the_journal_is_bounded_and_the_newest_stays() -> None:
     state = hands.judge.state
     assert state is not None
     assert {fault.code: fault.count for fault in state.faults.values()} == {"NOW": MAX_WAITING - 1, "HELD": 1}
+    hands.loop.close()
+
+
+def test_counters_known_to_both_go_on_where_the_older_began() -> None:
+    hands = Hands()
+    key, only = FaultKey("TALLY", "card:0"), FaultKey("TALLY", "card:1")
+    begun = beginning(hands.now())
+    older = replace(begun, counters={key: counter(5.0, 8.0), only: counter(1.0)})
+    newer = replace(begun, counters={key: Counter(BOOT, (Point(90.0, 9.0),))})
+    assert united(older, newer).counters == {
+        key: Counter(BOOT, (*counter(5.0, 8.0).points, Point(90.0, 9.0))),
+        only: counter(1.0),
+    }
+    hands.loop.close()
+
+
+def test_difference_names_the_counters_that_changed_and_those_that_are_gone() -> None:
+    hands = Hands()
+    same, moved, gone = (FaultKey("TALLY", f"card:{number}") for number in range(3))
+    before = replace(beginning(hands.now()), counters={same: counter(1.0), moved: counter(2.0), gone: counter(3.0)})
+    after = replace(before, counters={same: before.counters[same], moved: counter(2.0, 4.0)})
+    assert difference(before, after).counters == {moved: counter(2.0, 4.0), gone: None}
+    assert difference(before, after).only_moves
     hands.loop.close()

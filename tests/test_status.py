@@ -48,8 +48,14 @@ def test_streamed_check_is_as_its_faults_are(status: str, faults: tuple[Fault, .
     assert row(status, *faults) == shown
 
 
-def test_polled_check_is_as_it_last_saw() -> None:
-    assert row("ok", fault(), streamed=False) == ("ok", "as last seen")
+@pytest.mark.parametrize("status", ["degraded", "failed", "unknown", "not applicable"])
+def test_polled_check_is_as_it_last_saw(status: str) -> None:
+    assert row(status, fault(), streamed=False) == (status, "as last seen")
+
+
+def test_polled_check_that_saw_all_well_still_has_the_faults_that_do_not_end_by_that() -> None:
+    assert row("ok", fault(), streamed=False)[0] == row("ok", fault(), streamed=True)[0] != "ok"
+    assert row("ok", streamed=False) == ("ok", "as last seen")
 
 
 def test_before_the_journal_is_read_there_is_no_verdict() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hma.catalogue import Catalogue, Confirm, End, Inhibit, Policy, Times
+from hma.catalogue import Catalogue, Confirm, End, Grows, Inhibit, Policy, Times
 from hma.catalogue_file import load_catalogue
 from hma.engine.transitions import drawing, table_page
 from hma.fields import duration_words
@@ -36,11 +36,15 @@ hold | `0s` | How long it must last before it counts; one that is seen fine befo
 times | once is enough | How often it must be seen before it counts: `{count: 2, within: 24h}`, with `same_unit: true` in the
 same part of the component only, with `distinct_actors: true` from different processes only. `null` removes it.
 
+grows | any status | For what a device counts (corrected errors, replays): `{by: 100, within: 1h}`, a fault while the count has
+grown by that much within that time. The first look, a count that fell and a new boot begin anew. `null` removes it.
+
 counts | itself | Makes a repetition row: it is fed by what is seen under another code, as XID-13-REPEAT is by XID-13.
 
 confirm | nothing | A second source: `{by: [CODES], within: 90s, otherwise: reboot}`. An action above `otherwise` waits until a
 fault of one of these codes (with `count: 2`, two of them) is active on the same component or on the node as a whole; without
-one it is worth `otherwise` once the time is over. `null` removes it.
+one it is worth `otherwise` once the time is over, or as soon as one of these codes is explicitly seen fine there (`refute:
+[CODES]` narrows which of them can tell). `null` removes it.
 
 inhibit | nothing | A mere consequence: `{by: [CODES], within: 60s}` of an active fault of these codes on the same component,
 with `node: true` anywhere on the node; `by: "*"` is every other code of the family. It is recorded then and worth nothing.
@@ -129,8 +133,9 @@ A check says what it saw as a code (`XID-79`) on a component (`gpu:0000:9b:00`).
 ## Change a row
 
 Name a file of your own in the configuration (`catalogue: /etc/hma/catalogue.yaml`). It is laid over the rows below, key by key:
-what you do not write stays as it is; `times`, `confirm`, `inhibit` and `ends` are written whole. A row for a code of your own
-check must be complete. `hma config validate` tells every mistake at once, and a running agent keeps its last good catalogue.
+what you do not write stays as it is; `times`, `grows`, `confirm`, `inhibit` and `ends` are written whole. A row for a code of
+your own check must be complete. `hma config validate` tells every mistake at once, and a running agent keeps its last good
+catalogue.
 
 ```yaml
 {EXAMPLE}```
@@ -203,6 +208,8 @@ def worth_words(row: Policy) -> str:
         words.append(f"once it has lasted {duration_words(row.hold_s)}")
     if row.times is not None:
         words.append(_times(row.times, row.counts))
+    if row.grows is not None:
+        words.append(_grows(row.grows))
     if row.confirm is not None:
         words.append(_confirm(row.confirm))
     if row.inhibit is not None:
@@ -221,9 +228,14 @@ def _times(times: Times, counts: str) -> str:
     return f"from {times.count} times{of} within {duration_words(times.within_s)}{unit}{actors}"
 
 
+def _grows(grows: Grows) -> str:
+    return f"from a growth of {grows.by:g} within {duration_words(grows.within_s)}"
+
+
 def _confirm(confirm: Confirm) -> str:
     sources = f"{confirm.count} of {_listed(confirm.by)}" if confirm.count > 1 else _listed(confirm.by)
-    return f"confirmed by {sources} within {duration_words(confirm.within_s)}, otherwise {confirm.otherwise.value}"
+    refuted = f", refuted by {_listed(confirm.refute)}" if confirm.refute else ""
+    return f"confirmed by {sources} within {duration_words(confirm.within_s)}{refuted}, otherwise {confirm.otherwise.value}"
 
 
 def _inhibit(inhibit: Inhibit) -> str:

@@ -107,6 +107,10 @@ def _standing(fault: Fault) -> str:
         words += f"; a consequence of fault {fault.inhibited_by}, so it asks for nothing itself"
     if fault.confirmed_by:
         words += f"; confirmed by fault {', '.join(fault.confirmed_by)}"
+    if fault.refuted_by:
+        words += f"; refuted by {', '.join(fault.refuted_by)}"
+    if len(fault.routes) > 1:
+        words += f"; told by {', '.join(fault.routes)}"
     return words
 
 
@@ -126,6 +130,11 @@ def _row_words(row: Policy) -> Iterator[str]:
     if row.confirm is not None:
         within, by = duration_words(row.confirm.within_s), " or ".join(row.confirm.by)
         yield f"confirmed by {by} within {within}; otherwise {row.confirm.otherwise.value}"
+        refuters = row.confirm.refuters
+        if refuters and refuters != row.confirm.by:
+            yield f"refuted by {' or '.join(refuters)} where it finds the component well"
+    if row.grows is not None:
+        yield f"counts when it grows by {row.grows.by:g} within {duration_words(row.grows.within_s)}"
     if row.inhibit is not None:
         yield f"a mere consequence within {duration_words(row.inhibit.within_s)} of {', '.join(row.inhibit.by)}"
     yield f"ends: {' or '.join(map(end_words, row.ends))}"

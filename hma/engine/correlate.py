@@ -10,24 +10,25 @@ Rules of this file:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from hma.catalogue import Catalogue, End, Policy
-from hma.engine.occurrences import added, covered, often_enough
+from hma.engine.counters import Counters
+from hma.engine.occurrences import covered, echoed, often_enough
+from hma.engine.refute import WHOLE_NODE, confirmable_until, refuted
+from hma.engine.seen import Last, Seen, begun, last_of, occurrence_of, once_more, raises, spans, speaks_of, stamp, told_again
 from hma.engine.transitions import TABLE, Signal
-from hma.model import Fault, FaultKey, FaultState, Instant, Observation, Occurrence, Past, Report, Status
-
-WHOLE_NODE = ("node", "host")
+from hma.model import Counter, Fault, FaultKey, FaultState, Instant, Observation, Past, Report, Status
 
 
 class Correlated(NamedTuple):
-    """Live faults by key, and those that ended in this step (state resolved, `ended_because` filled)."""
+    """Live faults by key, those that ended in this step (state resolved, `ended_because` filled), and the counters."""
 
     faults: dict[FaultKey, Fault]
     ended: tuple[Fault, ...]
+    counters: Mapping[FaultKey, Counter]
 
 
 def correlate(
@@ -37,12 +38,13 @@ def correlate(
     now: Instant,
     history: Iterable[Past] = (),
     aliases: Mapping[str, str] | None = None,
+    counters: Mapping[FaultKey, Counter] | None = None,
 ) -> Correlated:
-    """Return the live faults and the ended ones after `reports`, at `now`.
+    """Return the live faults, the ended ones and the counters after `reports`, at `now`.
 
     `history` tells which events have been lived through; `aliases`, which components of live faults have a better name.
     """
-    work = _Work(dict(faults), catalogue, now, history)
+    work = _Work(dict(faults), catalogue, now, history, Counters(counters or {}, now.boot_id))
     for fault in faults.values():
         if fault.last_seen.boot_id != now.boot_id:
             work.carry_over_boot(fault)
@@ -52,7 +54,7 @@ def correlate(
     work.take(tuple(reports))
     for fault in tuple(work.live.values()):
         work.let_pass(fault.key, now.mono)
-    return Correlated(work.live, tuple(work.ended))
+    return Correlated(work.live, tuple(work.ended), work.counters.known)
 
 
 def next_due(faults: Mapping[FaultKey, Fault], catalogue: Catalogue, now: Instant) -> float | None:
@@ -66,12 +68,6 @@ def overlap(one: Fault, other: Fault, within_s: float) -> bool:
     return one.first_seen.mono <= other.last_seen.mono + within_s and other.first_seen.mono <= one.last_seen.mono + within_s
 
 
-def confirmable_until(fault: Fault, within_s: float) -> float:
-    """Return the boottime second up to which a second source is waited for: from when the fault began to count, not from its
-    event, which may have been read late."""
-    return fault.changed.mono + within_s
-
-
 def _deadlines(fault: Fault, policy: Policy) -> Iterable[float]:
     if fault.state is FaultState.PENDING:
         yield _pending_due(fault, policy)[1]
@@ -80,7 +76,7 @@ def _deadlines(fault: Fault, policy: Policy) -> Iterable[float]:
         if due is not None:
             yield due
     confirm, counts = policy.confirm, fault.state is FaultState.ACTIVE and not fault.inhibited_by
-    if confirm is not None and counts and len(fault.confirmed_by) < confirm.count:
+    if confirm is not None and counts and len(fault.confirmed_by) < confirm.count and not fault.refuted_by:
         yield confirmable_until(fault, confirm.within_s)
 
 
@@ -98,22 +94,17 @@ def _end_due(fault: Fault, end: End) -> float | None:
     return None
 
 
-class _Seen(NamedTuple):
-    """One observation of one check, with its moment."""
-
-    at: Instant
-    check: str
-    observation: Observation
-
-
 class _Work:
     """The faults while they are being moved; lives for one call of `correlate`."""
 
-    def __init__(self, live: dict[FaultKey, Fault], catalogue: Catalogue, now: Instant, history: Iterable[Past]) -> None:
+    def __init__(
+        self, live: dict[FaultKey, Fault], catalogue: Catalogue, now: Instant, history: Iterable[Past], counters: Counters
+    ) -> None:
         self.live = live
         self.catalogue = catalogue
         self.now = now
         self.history = history
+        self.counters = counters
         self.ended: list[Fault] = []
         self._known = {fault.id for fault in live.values()}
         self._enders = {end.code for fault in live.values() for end in catalogue[fault.code].ends}
@@ -137,7 +128,8 @@ class _Work:
             last_seen=here(fault.last_seen),
             changed=here(fault.changed),
             ok_since=None,
-            occurrences=tuple(o._replace(at=o.at + shift) for o in fault.occurrences),
+            # Without their routes: nothing that this boot tells is an echo of what the other one saw.
+            occurrences=tuple(o._replace(at=o.at + shift, route="", echoes=()) for o in fault.occurrences),
         )
 
     def rename(self, fault: Fault, component: str) -> None:
@@ -150,18 +142,22 @@ class _Work:
         self.live[renamed.key] = renamed
 
     def take(self, reports: tuple[Report, ...]) -> None:
-        """Apply the observations in the order of their times, then what complete reports leave out."""
+        """Apply the observations in the order of their times, then what complete reports leave out and what they refute."""
         seen = [
-            _Seen(self._moment(observation), report.check, observation)
+            Seen(self._moment(observation), report.check, observation, report)
             for report in reports
             for observation in report.observations
             if observation.code in self.catalogue
         ]
-        for one in sorted(seen, key=_stamp):
-            self._observe(one)
+        for one in sorted(seen, key=stamp):
+            told = one if one.observation.counter is None else self.counters.judged(one, self.catalogue)
+            if told is not None:
+                self._observe(told)
         for report in reports:
             if report.complete:
                 self._complete(report)
+        for fault in tuple(refuted(self.live, seen, self.catalogue)):
+            self.live[fault.key] = fault
 
     def let_pass(self, key: FaultKey, until: float) -> None:
         """Apply what the clock alone decides up to the boottime second `until`."""
@@ -182,18 +178,18 @@ class _Work:
                 self._move(fault, *_words(end))
                 return
 
-    def _observe(self, seen: _Seen) -> None:
+    def _observe(self, seen: Seen) -> None:
         observation = seen.observation
-        if observation.status is not Status.UNKNOWN and observation.code in self._enders:
+        if observation.status is not Status.UNKNOWN and observation.code in self._enders and not _stands_still(observation):
             self._end_by(seen)
         for code in (observation.code, *self.catalogue.counted.get(observation.code, ())):
             key = FaultKey(code, observation.component)
             if observation.at is not None:
                 self.let_pass(key, seen.at.mono)
             if observation.status is Status.OK:
-                if _speaks_of(seen, self.live.get(key)):
+                if speaks_of(seen, self.live.get(key)):
                     self._fine(key, seen.at.mono)
-            elif _raises(observation, self.catalogue[code]):
+            elif raises(observation, self.catalogue[code]):
                 self._see(key, seen)
 
     def _complete(self, report: Report) -> None:
@@ -209,7 +205,7 @@ class _Work:
             if fault.check == report.check and key not in named and fault.component not in grey:
                 self._fine(key, self.now.mono)
 
-    def _end_by(self, seen: _Seen) -> None:
+    def _end_by(self, seen: Seen) -> None:
         code, component, detail = seen.observation.code, seen.observation.component, seen.observation.detail
         for fault in tuple(self.live.values()):
             ends = any(end.kind == "by" and end.code == code for end in self.catalogue[fault.code].ends)
@@ -217,60 +213,35 @@ class _Work:
                 continue
             self.let_pass(fault.key, seen.at.mono)
             current = self.live.get(fault.key)
-            if current is not None and _speaks_of(seen, current):
+            if current is not None and speaks_of(seen, current):
                 self._move(current, Signal.BY, f"{code}: {detail}".rstrip(": "))
 
-    def _see(self, key: FaultKey, seen: _Seen) -> None:
-        policy, observation = self.catalogue[key.code], seen.observation
-        known = self.live.get(key)
-        occurrence = Occurrence(_stamp(seen), observation.unit, observation.actor)
-        if observation.at is not None and self._counted(key, known, occurrence):
+    def _see(self, key: FaultKey, seen: Seen) -> None:
+        known, is_event = self.live.get(key), seen.observation.at is not None
+        if is_event and self._counted(key, known, seen):
             return
         if known is None:
-            self._raise(key, seen, occurrence)
-        else:
-            self._see_again(known, seen, occurrence, policy)
+            self._raise(key, seen)
+        elif (echo := self._echoed(known, seen)) is not None:
+            self.live[key] = echo
+        elif seen.occurs or seen.at.mono > known.last_seen.mono:
+            self.live[key] = once_more(known, seen, self.catalogue[key.code].times, self.now.boot_id)
         # Active at once where the row asks for nothing more: what ends it may stand in the same report.
         self.let_pass(key, seen.at.mono)
 
-    def _raise(self, key: FaultKey, seen: _Seen, occurrence: Occurrence) -> None:
-        observation = seen.observation
+    def _raise(self, key: FaultKey, seen: Seen) -> None:
         state = TABLE[(None, Signal.SEEN)].to
         assert state is not None
-        self.live[key] = Fault(
-            id=_fault_id(key, self.now.boot_id, _stamp(seen)),
-            code=key.code,
-            component=key.component,
-            check=seen.check,
-            state=state,
-            status=observation.status,
-            first_seen=seen.at,
-            last_seen=seen.at,
-            changed=self.now,
-            detail=observation.detail,
-            evidence=observation.evidence,
-            attrs=observation.attrs,
-            cause=observation.cause,
-            occurrences=(occurrence,),
-            boots=(self.now.boot_id,),
-        )
+        self.live[key] = begun(key, seen, state, self.now)
         self._enders |= {end.code for end in self.catalogue[key.code].ends}
 
-    def _see_again(self, known: Fault, seen: _Seen, occurrence: Occurrence, policy: Policy) -> None:
-        observation, boot = seen.observation, self.now.boot_id
-        newest = seen.at.mono >= known.last_seen.mono
-        self.live[known.key] = replace(
-            known,
-            status=observation.status if newest else known.status,
-            last_seen=seen.at if newest else known.last_seen,
-            count=known.count + 1,
-            occurrences=added(known.occurrences, occurrence, policy.times),
-            ok_since=None if newest else known.ok_since,
-            inhibited_by="" if newest else known.inhibited_by,
-            detail=observation.detail if newest and observation.detail else known.detail,
-            cause=observation.cause or known.cause,
-            boots=known.boots if boot in known.boots[-1:] else (*known.boots[:1], boot),
-        )
+    def _echoed(self, known: Fault, seen: Seen) -> Fault | None:
+        """Return the fault with an event that another check has told already, None where this one is the first to tell it."""
+        observation = seen.observation
+        if observation.at is None or observation.counter is not None or known.routes in ((), (seen.check,)):
+            return None
+        occurrences = echoed(known.occurrences, known.count, occurrence_of(seen), self.catalogue[known.code].times)
+        return None if occurrences is None else told_again(known, seen, occurrences)
 
     def _fine(self, key: FaultKey, at: float) -> None:
         fault = self.live.get(key)
@@ -306,58 +277,29 @@ class _Work:
         at = min(observation.at, self.now.mono)
         return Instant(at, self.now.utc - (self.now.mono - at), self.now.boot_id)
 
-    def _counted(self, key: FaultKey, known: Fault | None, event: Occurrence) -> bool:
+    def _counted(self, key: FaultKey, known: Fault | None, seen: Seen) -> bool:
         """Return whether an event has been through here before: the log is read again from the cursor after a crash."""
-        policy = self.catalogue[key.code]
+        policy, event = self.catalogue[key.code], occurrence_of(seen)
         if known is not None:
             if covered(known.occurrences, event, policy.times):
                 return True
             if not known.occurrences or event.at > known.occurrences[-1].at:
                 return False
             # What was forgotten, or quiet before the agent saw it, leaves no past, but is too old for the one that began since.
-            if any(event.at + span <= known.first_seen.mono for span in _spans(policy)):
+            if any(event.at + span <= known.first_seen.mono for span in spans(policy)):
                 return True
-        return any(
-            (past.code, past.component, past.boot_id) == (*key, self.now.boot_id) and event.at <= past.last_mono
-            for past in self.history
-        )
+        here = (*key, self.now.boot_id)
+        gone = (last_of(fault) for fault in self.ended if (*fault.key, fault.last_seen.boot_id) == here)
+        past = (Last(p.last_mono, p.routes) for p in self.history if (p.code, p.component, p.boot_id) == here)
+        return any(last.holds(event) for last in (*gone, *past))
 
 
-def _spans(policy: Policy) -> Iterator[float]:
-    """Return the times without a sight after which the next one begins a new fault."""
-    if policy.times is not None:
-        yield policy.times.within_s
-    yield from (end.for_s for end in policy.ends if end.kind == "quiet")
-
-
-def _stamp(seen: _Seen) -> float:
-    """Return by which time an event is known again: its own, even where that is ahead of our clock."""
-    return seen.at.mono if seen.observation.at is None else seen.observation.at
-
-
-def _speaks_of(seen: _Seen, fault: Fault | None) -> bool:
-    """Return whether a good word came after the fault was last seen.
-
-    Read again after a crash, the word that ended an earlier fault must not end the one that came after it.
-    """
-    if fault is None or seen.observation.at is None:
-        return True
-    return all(seen.observation.at >= occurrence.at for occurrence in fault.occurrences)
-
-
-def _raises(observation: Observation, policy: Policy) -> bool:
-    if observation.status is Status.UNKNOWN:
-        return policy.raised_by == "unknown"
-    return policy.raised_by == "failed"
+def _stands_still(observation: Observation) -> bool:
+    """Return whether it is the word of a counter that has not grown: one that comes with every look ends nothing."""
+    return observation.counter is not None and observation.status is Status.OK
 
 
 def _words(end: End) -> tuple[Signal, str]:
     if end.kind == "quiet":
         return Signal.QUIET, f"not seen for {end.for_s:g} s"
     return Signal.FINE, "seen fine" + (f" for {end.for_s:g} s" if end.for_s else "")
-
-
-def _fault_id(key: FaultKey, boot_id: str, at: float) -> str:
-    # The same line read again after a crash must give the same fault, so that nothing downstream counts it twice.
-    text = f"{key.code}|{key.component}|{boot_id}|{at:.6f}"
-    return hashlib.blake2s(text.encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()

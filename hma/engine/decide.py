@@ -3,7 +3,7 @@
 Rules of this file:
 - Only active, uninhibited faults count; each is worth what its row says, never more. Blindness is named, and worth nothing.
 - The verdict asks for the most severe action that is justified. Where the row asks for a second source, its action waits for
-  the confirmation; without one, after the row's time, at most `otherwise` is justified.
+  the confirmation; without one, after the row's time, at most `otherwise` is justified, and so it is as soon as one refutes it.
 - One weak hint alone never asks for something destructive. What was seen before a reboot asks for no second reboot.
 - `again` replaces `action` when the same component failed with the same code before a reboot, or still fails after one. It may
   be `none`: what did not help is then not tried twice.
@@ -16,8 +16,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hma.catalogue import Catalogue, Policy
-from hma.engine.correlate import confirmable_until
+from hma.engine.refute import confirmable_until
 from hma.model import Action, Fault, FaultKey, FaultState, Instant, Past, Reason, Status, Verdict
+
+SOURCES_NAMED = 3
 
 
 class Worth(NamedTuple):
@@ -88,12 +90,22 @@ def _confirmed(fault: Fault, policy: Policy, wanted: Action, rule: str, now: Ins
         return _alone(policy, wanted, rule) if not fault.confirmed_by else Worth(wanted, rule)
     if len(fault.confirmed_by) >= confirm.count:
         return Worth(wanted, f"{rule}, confirmed by a second source")
-    sources = " or ".join(confirm.by)
+    if fault.refuted_by:
+        return _alone(
+            policy, confirm.otherwise, f"{rule}, refuted by {' and '.join(fault.refuted_by)}: {confirm.otherwise.value}"
+        )
+    sources = _sources(confirm.by)
     if now.mono < confirmable_until(fault, confirm.within_s):
         waiting = f"{fault.code} on {fault.component}: {wanted.value} awaits {sources}"
         holds_work = wanted.destructive and policy.evidence == "strong"
         return Worth(Action.NONE, f"{rule}, awaiting {sources}", waiting, holds_work)
     return _alone(policy, confirm.otherwise, f"{rule}, not confirmed by {sources}: {confirm.otherwise.value}")
+
+
+def _sources(codes: tuple[str, ...]) -> str:
+    """Return the codes in words, the first few of many: all of them stand in the row."""
+    named = codes if len(codes) <= SOURCES_NAMED + 1 else (*codes[:SOURCES_NAMED], f"{len(codes) - SOURCES_NAMED} others")
+    return " or ".join(named)
 
 
 def _alone(policy: Policy, action: Action, rule: str) -> Worth:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hma.catalogue import Catalogue, Confirm, Inhibit
-from hma.engine.correlate import WHOLE_NODE, confirmable_until, overlap
+from hma.engine.correlate import overlap
+from hma.engine.refute import WHOLE_NODE, confirmable_until
 from hma.model import Fault, FaultKey, FaultState, Past
 
 NAMED_CAUSE = Inhibit(by=())

@@ -18,7 +18,21 @@ from hma.catalogue import Catalogue
 from hma.engine.correlate import correlate
 from hma.engine.decide import decide
 from hma.engine.relate import inhibitor_of, relate
-from hma.model import Action, Change, Fault, FaultKey, FaultState, Instant, Observation, Past, Report, State, Status, Verdict
+from hma.engine.seen import last_of
+from hma.model import (
+    Action,
+    Change,
+    Fault,
+    FaultKey,
+    FaultState,
+    Instant,
+    Observation,
+    Past,
+    Report,
+    State,
+    Status,
+    Verdict,
+)
 
 HISTORY_KEPT = 512
 
@@ -38,7 +52,7 @@ def beginning(now: Instant) -> State:
 def step(state: State, reports: Iterable[Report], catalogue: Catalogue, now: Instant) -> Stepped:
     """Return the state after `reports` at `now`, and the changes."""
     aliases, told = _resolve(state.aliases, tuple(reports))
-    live, gone = correlate(state.faults, told, catalogue, now, state.history, aliases)
+    live, gone, counters = correlate(state.faults, told, catalogue, now, state.history, aliases, state.counters)
     ended = tuple(_explained(fault, (*live.values(), *gone), catalogue, state.history) for fault in gone)
     history = _remember(state.history, ended, now)
     faults = relate(live, catalogue, history)
@@ -52,7 +66,7 @@ def step(state: State, reports: Iterable[Report], catalogue: Catalogue, now: Ins
             faults[key] = replace(fault, told=(*fault.told, *(change.kind for change in news)))
     if _said(verdict) != _said(state.verdict):
         changes.append(Change("verdict_changed", now, verdict=verdict))
-    return Stepped(State(verdict, faults, history, aliases), tuple(changes))
+    return Stepped(State(verdict, faults, history, aliases, counters), tuple(changes))
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -101,6 +115,7 @@ def _remember(history: tuple[Past, ...], ended: tuple[Fault, ...], now: Instant)
 
 
 def _past(fault: Fault, now: Instant) -> Past:
+    last = last_of(fault)
     return Past(
         fault_id=fault.id,
         code=fault.code,
@@ -111,8 +126,9 @@ def _past(fault: Fault, now: Instant) -> Past:
         ended_because=fault.ended_because,
         action=fault.action,
         first_mono=fault.first_seen.mono,
-        last_mono=max(fault.last_seen.mono, *(o.at for o in fault.occurrences)),
+        last_mono=last.mono,
         consequence=bool(fault.inhibited_by),
+        routes=last.routes,
     )
 
 
@@ -150,6 +166,8 @@ def _news(fault: Fault, now: Instant) -> list[Change]:
         news.append(Change("fault_active", now, fault=fault))
     if fault.confirmed_by:
         news.append(Change("fault_confirmed", now, fault=fault, note="by fault " + ", ".join(fault.confirmed_by)))
+    if fault.refuted_by:
+        news.append(Change("fault_refuted", now, fault=fault, note="by " + ", ".join(fault.refuted_by)))
     return [change for change in news if change.kind not in fault.told]
 
 

@@ -31,7 +31,8 @@ DETECTION_VALUE = "HealthEvent"
 
 _CLEAN = (
     "level ts msg event event_id Xid fault_id code title component check status action count first_seen detail evidence "
-    "inhibited_by confirmed_by health schedulable when why why_more awaiting blind note node boot_id instance_id instance_type"
+    "inhibited_by confirmed_by refuted_by routes health schedulable when why why_more awaiting blind note node boot_id "
+    "instance_id instance_type"
 )
 KEYS = frozenset((DETECTION_KEY, "details: ", "Event detail", *_CLEAN.split()))
 """Every key a record may have by itself."""
@@ -157,6 +158,10 @@ def _fault(kind: str, fault: Fault, policy: Policy) -> Record:
         body["inhibited_by"] = fault.inhibited_by
     if fault.confirmed_by:
         body["confirmed_by"] = list(fault.confirmed_by[:LISTED])
+    if fault.refuted_by:
+        body["refuted_by"] = list(fault.refuted_by[:LISTED])
+    if len(fault.routes) > 1:
+        body["routes"] = list(fault.routes[:LISTED])
     return body
 
 

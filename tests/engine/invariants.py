@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from hma.catalogue import Catalogue, End, Policy
+from hma.catalogue import Catalogue, End, Grows, Policy
 from hma.engine.correlate import next_due
 from hma.engine.step import step
 from hma.model import Action, Change, Fault, FaultState, Instant, Observation, Report, State, Status
 from hma.reporting.record import event_id
 from tests.engine.rows import saw
 
-BEGIN, END = ("fault_active", "fault_inhibited", "fault_confirmed"), "fault_resolved"
+BEGIN, END = ("fault_active", "fault_inhibited", "fault_confirmed", "fault_refuted"), "fault_resolved"
 
 
 @dataclass
@@ -23,21 +23,35 @@ class Witness:
     open: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
     seen_on: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    ring: tuple[Observation, ...] = ()
+    ring: tuple[Report, ...] = ()
+    counts: dict[tuple[str, str, str], tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     def copy(self) -> Witness:
         """Return books that can go on apart."""
-        return replace(self, seen_on=dict(self.seen_on))
+        return replace(self, seen_on=dict(self.seen_on), counts=dict(self.counts))
 
-    def saw(self, reports: tuple[Report, ...], now: Instant) -> None:
+    def saw(self, reports: tuple[Report, ...], now: Instant, catalogue: Catalogue) -> None:
         """Take down what a step was given."""
-        for observation in (o for r in reports for o in r.observations):
+        for check, observation in ((r.check, o) for r in reports for o in r.observations):
             self.looked |= observation.status is not Status.UNKNOWN
-            if observation.at is not None and observation not in self.ring:
-                self.ring = (*self.ring, observation)
-            if observation.status in (Status.FAILED, Status.DEGRADED):
+            if observation.at is not None and (line := Report(check, (observation,))) not in self.ring:
+                self.ring = (*self.ring, line)
+            grows = catalogue[observation.code].grows
+            if self._grew(observation, grows, now) if grows else observation.status in (Status.FAILED, Status.DEGRADED):
                 place = (observation.code, observation.component)
                 self.seen_on[place] = self.seen_on.get(place, frozenset()) | {now.boot_id}
+
+    def _grew(self, observation: Observation, grows: Grows, now: Instant) -> bool:
+        if observation.counter is None or observation.status is Status.UNKNOWN:
+            return observation.status in (Status.FAILED, Status.DEGRADED)
+        place = (observation.code, observation.component, now.boot_id)
+        looks = (*self.counts.get(place, ()), (now.mono, observation.counter))
+        if len(looks) > 1 and looks[-2][1] > observation.counter:
+            looks = looks[-1:]
+        self.counts[place] = looks
+        start = max((at for at, _ in looks if at <= now.mono - grows.within_s), default=looks[0][0])
+        then = next(value for at, value in reversed(looks) if at <= start)
+        return observation.counter - then >= grows.by
 
     def told(self, changes: tuple[Change, ...]) -> None:
         """Take down what a step told: each event once, each fault begun before it ends, and nothing after that."""
@@ -61,6 +75,7 @@ def look_at(state: State, changes: tuple[Change, ...], witness: Witness, catalog
     live = {fault.id: fault for fault in state.faults.values()}
     active = {i: f for i, f in live.items() if f.state is FaultState.ACTIVE}
     assert len(live) == len(state.faults)
+    assert {counter.boot_id for counter in state.counters.values()} <= {now.boot_id}
     assert all(key == fault.key for key, fault in state.faults.items())
     assert set(active) == witness.open, "active is what has been told and has not ended"
     verdict = state.verdict
@@ -121,7 +136,7 @@ def unknown_is_grey(state: State, reports: tuple[Report, ...], catalogue: Catalo
 
 def delivered_again(state: State, witness: Witness, catalogue: Catalogue, now: Instant) -> None:
     """Check that reading the whole kernel log of this boot again changes nothing."""
-    again, changes = step(state, (Report("test", witness.ring),), catalogue, now)
+    again, changes = step(state, witness.ring, catalogue, now)
     assert changes == ()
     assert again == state
 

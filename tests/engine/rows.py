@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hma.catalogue import Catalogue, Confirm, End, Inhibit, Policy, Times
+from hma.catalogue import Catalogue, Confirm, End, Grows, Inhibit, Policy, Times
 from hma.codec import decode, encode
 from hma.engine.correlate import next_due
 from hma.engine.step import beginning, step
@@ -35,6 +35,10 @@ ROWS = Catalogue.of(
             confirm=Confirm(("CARD-3",), 20.0, Action.NONE), ends=(End("ok"), End("boot")),
         ),
         Policy("STATE", "a state that outlives a boot", "disk", Action.REBOOT, ends=(End("ok", 15.0),)),
+        Policy(
+            "TALLY", "a count that grows", "card", Action.REBOOT, again=Action.REPLACE,
+            grows=Grows(3, 20.0), ends=(End("ok", 15.0), End("boot")),
+        ),
         Policy("BLIND", "could not look", "check", hold_s=25.0, raised_by="unknown", ends=(End("ok"),)),
     )
 )  # fmt: skip
@@ -50,6 +54,11 @@ def saw(
 ) -> Observation:  # fmt: skip
     """Return one observation; `at` makes it an event."""
     return Observation(code, component, status, at=at, unit=unit, actor=actor, cause=cause, evidence=f"line of {code}")
+
+
+def tally(value: float, component: str = CARD, status: Status = Status.OK) -> Observation:
+    """Return one look at a count that the device keeps."""
+    return Observation("TALLY", component, status, counter=value)
 
 
 def report(*observations: Observation, check: str = "test", complete: bool = False) -> Report:

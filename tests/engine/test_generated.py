@@ -12,7 +12,7 @@ from hma.engine.correlate import next_due
 from hma.engine.step import beginning, step
 from hma.model import Fault, Instant, Observation, Report, State, Status
 from tests.engine.invariants import Witness, delivered_again, every_end_ends, look_at, time_is_due, unknown_is_grey
-from tests.engine.rows import HOURS, ROWS, UTC0, saw
+from tests.engine.rows import HOURS, ROWS, UTC0, saw, tally
 
 YEAR = 365 * 24 * HOURS
 COMPONENTS = {"COUNT": "node", "STATE": "disk:a", "BLIND": "check:disks"}
@@ -41,6 +41,13 @@ def polled(draw: st.DrawFn) -> Observation:
 
 
 @st.composite
+def counted(draw: st.DrawFn) -> Observation:
+    """Draw a look at a counter, which now and then is a smaller one than before."""
+    status = draw(st.sampled_from([Status.OK, Status.OK, Status.DEGRADED, Status.UNKNOWN]))
+    return tally(draw(st.integers(0, 12)), draw(st.sampled_from(EVERY_CARD)), status)
+
+
+@st.composite
 def event(draw: st.DrawFn) -> Observation:
     """Draw a kernel line of up to a minute ago: `at` is an age until the history is lived."""
     code = draw(st.sampled_from(EVENTS))
@@ -56,8 +63,8 @@ def event(draw: st.DrawFn) -> Observation:
 
 @st.composite
 def report(draw: st.DrawFn) -> Report:
-    observations = tuple(draw(st.lists(st.one_of(polled(), event()), max_size=4)))
-    return Report(draw(st.sampled_from(["test", "disks"])), observations, draw(st.booleans()))
+    observations = tuple(draw(st.lists(st.one_of(polled(), counted(), event()), max_size=4)))
+    return Report(draw(st.sampled_from(["test", "disks", "driver"])), observations, draw(st.booleans()))
 
 
 @st.composite
@@ -81,7 +88,7 @@ class Lived:
     def live(self, one: Happening, *, look: bool = True) -> None:
         """Let one thing happen."""
         self.wait(one.wait_s, look)
-        self._to(self.now.mono + 0.001)  # no two steps are at the same instant
+        self.to(self.now.mono + 0.001)  # no two steps are at the same instant
         self.now = self.now._replace(utc=self.now.utc + one.jump_s)
         if one.boot:
             boot = int(self.now.boot_id.removeprefix("boot-")) + 1
@@ -90,7 +97,7 @@ class Lived:
         if one.restart:
             assert decode(State, encode(self.state)) == self.state
         reports = tuple(self._timed(r) for r in one.reports)
-        self._to(max(self.now.mono, self._newest))
+        self.to(max(self.now.mono, self._newest))
         if look:
             unknown_is_grey(self.state, reports, ROWS, self.now)
         self.step(reports, look)
@@ -107,7 +114,7 @@ class Lived:
         return Report(report.check, tuple(observations), report.complete)
 
     def step(self, reports: tuple[Report, ...], look: bool = False) -> None:
-        self.witness.saw(reports, self.now)
+        self.witness.saw(reports, self.now, ROWS)
         self._newest = self.now.mono
         self.state, changes = step(self.state, reports, ROWS, self.now)
         self.told += [(c.kind, c.fault.id if c.fault else "") for c in changes]
@@ -118,11 +125,12 @@ class Lived:
     def wait(self, seconds: float, look: bool = False) -> None:
         until = self.now.mono + seconds
         while (due := next_due(self.state.faults, ROWS, self.now)) is not None and due <= until:
-            self._to(due)
+            self.to(due)
             self.step((), look)
-        self._to(until)
+        self.to(until)
 
-    def _to(self, mono: float) -> None:
+    def to(self, mono: float) -> None:
+        """Let the clocks go on, and nothing happen."""
         self.now = self.now._replace(mono=mono, utc=self.now.utc + mono - self.now.mono)
 
 
@@ -179,6 +187,7 @@ def test_events_of_one_report_count_as_they_would_one_by_one(events: list[Observ
     for number, o in enumerate(events):
         log.append(saw(o.code, o.component, o.status, at=1_000.0 + (number + 1) * gap_s, actor=o.actor, cause=o.cause))
         apart.wait(gap_s)
+        apart.to(apart.now.mono + 0.001)  # no two steps are at the same instant
         apart.step((Report("test", (log[-1],)),))
     together.wait(apart.now.mono - 1_000.0)
     together.step((Report("test", tuple(log)),))

@@ -70,7 +70,7 @@ def sent(signal: Signal, faults: dict[FaultKey, Fault], rows: Catalogue) -> Corr
 def test_fault_moves_as_the_table_says(move: tuple[FaultState | None, Signal, FaultState | None, str]) -> None:
     start, signal, to, _ = move
     rows = catalogue(start, signal)
-    live, ended = sent(signal, brought_to(start, rows), rows)
+    live, ended, _ = sent(signal, brought_to(start, rows), rows)
     if signal is Signal.SAME:
         assert [fault.component for fault in live.values()] == [CARD], "the one with the better name stays"
         assert [fault.component for fault in ended] == (["card:uuid"] if to else [])
@@ -88,7 +88,7 @@ def test_what_is_not_in_the_table_changes_nothing(start: FaultState | None, sign
         return
     rows = catalogue(start, signal)
     before = brought_to(start, rows)
-    assert sent(signal, before, rows) == (before, ())
+    assert sent(signal, before, rows) == (before, (), {})
 
 
 def unknown() -> tuple[Report, ...]:
@@ -109,13 +109,13 @@ def another_component() -> tuple[Report, ...]:
 def test_no_signal_moves_nothing(start: FaultState, signal: Signal, reports: Callable[[], tuple[Report, ...]]) -> None:
     rows = catalogue(start, signal)
     before = brought_to(start, rows)
-    assert correlate(before, reports(), rows, LATER) == (before, ())
+    assert correlate(before, reports(), rows, LATER) == (before, (), {})
 
 
 @pytest.mark.parametrize("signal", [Signal.FINE, Signal.QUIET, Signal.BY, Signal.BOOT])
 def test_signal_exists_only_where_the_row_has_that_end(signal: Signal) -> None:
     rows = Catalogue.of((Policy("X", "", "card", Action.REBOOT, ends=()), Policy("RESET", "", "card", raised_by="never")))
-    live, ended = sent(signal, brought_to(ACTIVE, rows), rows)
+    live, ended, _ = sent(signal, brought_to(ACTIVE, rows), rows)
     assert ([fault.state for fault in live.values()], ended) == ([ACTIVE], ())
 
 

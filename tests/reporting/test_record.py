@@ -221,8 +221,16 @@ def test_inhibition_and_confirmation_are_keys() -> None:
     assert (body["inhibited_by"], body["confirmed_by"]) == ("a1", ["b2", "c3"])
 
 
+def test_refutation_and_a_second_route_are_keys() -> None:
+    body = of("fault_refuted", replace(FAULT, refuted_by=("SMI-ERR",), routes=("xid", "nvml_events")))
+    assert (body["level"], body["refuted_by"], body["routes"]) == ("info", ["SMI-ERR"], ["xid", "nvml_events"])
+    assert "routes" not in of("fault_active", replace(FAULT, routes=("xid",))), "one route is the check itself"
+
+
 def test_every_key_that_a_record_can_have_is_known_as_ours() -> None:
-    fault = replace(FAULT, inhibited_by="a", confirmed_by=("b",), attrs=(("xid", "71"),))
+    fault = replace(
+        FAULT, inhibited_by="a", confirmed_by=("b",), refuted_by=("c",), routes=("xid", "nvml"), attrs=(("xid", "71"),)
+    )
     bodies = [
         of("fault_active", fault, note="n"),
         of("verdict_changed", None, verdict=verdict(100)),

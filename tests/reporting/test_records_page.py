@@ -51,6 +51,15 @@ def story() -> Iterator[Change]:
         yield from changes
 
 
+def refuted() -> Iterator[Change]:
+    """Yield what the engine says when a GPU that is said to be off the bus answers."""
+    state = beginning(at(-60))
+    well = Report("nvml_gpus", (Observation("NVML-GPU-LOST", "gpu:0000:97:00", Status.OK),))
+    for reports, now in (([kernel(XID_79, 0)], at(0.002)), ([well], at(14.2))):
+        state, changes = step(state, reports, CATALOGUE, now)
+        yield from changes
+
+
 def others() -> Iterator[Change]:
     """Yield what only the agent says, in the words of hma/agent.py and hma/kernel_watch.py."""
     started = (("version", "0.1.0"), ("pid", "4711"), ("checks_planned", "21"), ("restored_faults", "0"))
@@ -81,7 +90,7 @@ def others() -> Iterator[Change]:
 def samples() -> dict[str, str]:
     """Return one line of each event, the first that is said."""
     lines: dict[str, str] = {}
-    for change in (*story(), *others()):
+    for change in (*story(), *refuted(), *others()):
         body = record(change, NODE, CATALOGUE)
         if change.kind == "agent_ready":
             body["checks"] = [{"check": "xid", "status": "ok", "reason": "nothing found in the kernel log"}]
