@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program, Debian package, what it is for
 tools='
-gcc gcc stand-in driver libraries
+gcc gcc,libc6-dev stand-in driver libraries
 git git tests of the tree itself
 fsfreeze util-linux a child in uninterruptible sleep
 losetup mount a child in uninterruptible sleep
@@ -34,7 +34,7 @@ lacking=$(missing)
 if [ -n "$lacking" ] && [ "${SYSTEM:-1}" != 0 ] && command -v apt-get >/dev/null 2>&1; then
   become=$(as_root)
   if [ -n "$become" ]; then
-    packages=$(awk '{ print $2 }' <<<"$lacking" | sort -u | tr '\n' ' ')
+    packages=$(awk '{ print $2 }' <<<"$lacking" | tr "," "\n" | sort -u | tr "\n" " ")
     echo "tools: apt-get install $packages" >&2
     log=$(mktemp)
     # shellcheck disable=SC2086  # words on purpose: a command and a list
