@@ -25,6 +25,7 @@ from hma.fields import (
     duration,
     duration_words,
     listing,
+    matching,
     path,
     read_fields,
     text_of,
@@ -182,9 +183,13 @@ def _with(node: Fields, keys: list[str], text: str) -> Fields:
 def _config(top: Section) -> Config:
     base = Config()
     below: dict[str, Any] = {
-        name: _section(getattr(base, name), top.child(name)) for name in ("node", "journal", "log", "nvml", "dcgm", "identity")
+        name: _section(getattr(base, name), top.child(name)) for name in ("node", "journal", "log", "nvml", "identity")
     }
-    below |= {"commands": _commands(top.child("commands")), "checks": _checks(top.child("checks"))}
+    below |= {
+        "dcgm": _dcgm(top.child("dcgm")),
+        "commands": _commands(top.child("commands")),
+        "checks": _checks(top.child("checks")),
+    }
     config = read_fields(base, top, skip=below)
     top.done()
     return dataclasses.replace(config, **below)
@@ -194,6 +199,21 @@ def _section(base: Any, section: Section) -> Any:
     value = read_fields(base, section)
     section.done()
     return value
+
+
+def _dcgm(section: Section) -> DcgmConfig:
+    base = DcgmConfig()
+    address = section.read("address", _address, base.address)
+    value = read_fields(dataclasses.replace(base, address=address), section, skip=("address",))
+    section.done()
+    return value
+
+
+_address = matching(
+    r"unix:///\S+|(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
+    "the address of a host engine",
+    "write HOST:PORT or unix:///PATH, as in localhost:5555",
+)
 
 
 def _commands(section: Section) -> dict[str, str]:

@@ -33,9 +33,12 @@ SILENCE_S = 150.0
 Probes = Mapping[type, Stream]
 
 
-def probes_of(config: Config) -> Probes:
-    """Return the child to start for each kind of source."""
-    nvml = _child("nvml", "--root", str(config.node.root), *_option("--library", config.nvml.library))
+def probes_of(config: Config, lock: str = "--lock") -> Probes:
+    """Return the child to start for each kind of source; `lock="--peek"` beside an agent, whose probe has the driver."""
+    nvml = _child(
+        *("nvml", "--root", str(config.node.root), lock, str(config.run_dir / "nvml.lock")),
+        *_option("--library", config.nvml.library),
+    )
     dcgm = _child(
         *("dcgm", "--address", config.dcgm.address),
         *_option("--bindings", config.dcgm.bindings),

@@ -283,12 +283,18 @@ class Runner:
             try:
                 self._on_probe(group, read_probe_line(line))
             except ProbeError as err:
+                # The rest is left out: where a library prints garbage, it may print much of it.
                 self._failed(group, SourceError(f"{source.name}: {err}"), started=None)
+                return
 
     def _on_probe(self, group: tuple[Planned, ...], said: Sample | Blind) -> None:
         kind = said.of if isinstance(said, Blind) else type(said).__name__
         own = tuple(item for item in group if SAMPLES.get(type(item.check.source)) == kind)
-        if isinstance(said, Blind):
+        if isinstance(said, Blind) and said.told:
+            for item in own:
+                self._say(item.check.name, "unknown", said.text, None)
+            self._settle(item.check.name for item in own)
+        elif isinstance(said, Blind):
             self._failed(own, SourceError(said.text), started=None)
         else:
             self._observed(own, said, None)

@@ -2,7 +2,8 @@
 
 Rules of this file:
 - `{"GpuReadings": {…}}` is a sample under the name of its type; traces keep samples in the same form.
-- `{"blind": {"of": "GpuEvents", "text": "…"}}` says why there is none of that type: one line for people.
+- `{"blind": {"of": "GpuEvents", "text": "…"}}` says why there is none of that type: one line for people. With `told` that is
+  no news: another sample says it as a fault.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ _BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in _KINDS}
 
 
 class Blind(NamedTuple):
-    """A probe cannot give samples of the type `of`; `text` says why."""
+    """A probe cannot give samples of the type `of`; `text` says why. `told` = another sample of it says so as a fault."""
 
     of: str
     text: str
+    told: bool = False
 
 
 class ProbeError(Exception):

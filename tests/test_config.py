@@ -127,10 +127,26 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         ("", {"node__imds": "no"}, 'command line: node.imds: "no" is not a yes-or-no value; write true or false'),
         ("", {"nose__name": "x"}, "command line: nose: is not a known key; did you mean node?"),
         ("journal: {keep: 1m}\n", {}, 'f:1: journal.keep: "1m" is too small; write 1h or more'),
+        *(
+            (
+                f"dcgm: {{address: '{address}'}}\n",
+                {},
+                f'f:1: dcgm.address: "{address}" is not the address of a host engine; '
+                "write HOST:PORT or unix:///PATH, as in localhost:5555",
+            )
+            for address in (":::nonsense", "tcp://x:1", "unix://run/x", "h:", "h:123456", "a b")
+        ),
     ],
 )
 def test_mistake_is_one_line(tmp_path: Path, text: str, overrides: Mapping[str, str], line: str) -> None:
     assert mistakes(tmp_path, text, **overrides) == [line]
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:5555", "10.0.0.1", "nvidia-dcgm.gpu-operator.svc:5555", "[::1]:5555", "unix:///run/d"]
+)
+def test_address_of_a_host_engine(tmp_path: Path, address: str) -> None:
+    assert load(tmp_path, f"dcgm: {{address: '{address}'}}\n").dcgm.address == address
 
 
 @pytest.mark.parametrize(

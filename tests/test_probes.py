@@ -35,7 +35,10 @@ def test_what_people_set_reaches_the_child() -> None:
         commands={"dcgmi": "/opt/dcgm/dcgmi"},
     )
     probes = probes_of(config)
-    assert probes[Nvml].argv[8:] == ("--root", "/host", "--library", "/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1")
+    assert probes[Nvml].argv[8:] == (
+        *("--root", "/host", "--lock", "/run/hma/nvml.lock"),
+        *("--library", "/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1"),
+    )
     assert probes[Dcgm].argv[8:] == (
         *("--address", "unix:///run/dcgm.sock"),
         *("--bindings", "/opt/dcgm", "--dcgmi", "/opt/dcgm/dcgmi"),

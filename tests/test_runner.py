@@ -813,12 +813,27 @@ def test_probe_that_cannot_look_blinds_the_checks_on_that_sample_only(bench: Ben
     assert (bench.state("readings"), bench.state("events")) == (("ok", "all well"), ("unknown", "no driver"))
 
 
+def test_blindness_that_is_a_fault_already_is_none_of_its_own(bench: Bench) -> None:
+    bench.plan(check("events", NvmlEvents()))
+    bench.streams[0].feed(Feed((probe_line(Blind("GpuEvents", "the driver does not answer (no_driver)", told=True)),)))
+    assert bench.state("events") == ("unknown", "the driver does not answer (no_driver)")
+    assert bench.last("events") == {"BLIND": Status.OK, "CHECK-BROKEN": Status.OK}
+
+
 @pytest.mark.parametrize("line", ["garbage", '{"GpuReadings": {}}', probe_line(Feed(("x",)))[:-2]])
 def test_what_a_probe_prints_and_nobody_can_read_blinds_all_checks_on_it(bench: Bench, line: str) -> None:
     bench.plan(check("readings", Nvml()), check("events", NvmlEvents()))
     bench.streams[0].feed(Feed((line,)))
     assert [bench.state(name)[0] for name in ("readings", "events")] == ["unknown", "unknown"]
     assert "nvml probe: printed what is no reading" in bench.state("events")[1]
+
+
+def test_flood_of_what_nobody_can_read_is_one_blindness_a_piece(bench: Bench) -> None:
+    bench.plan(check("readings", Nvml()))
+    bench.streams[0].feed(Feed(("x",) * 32_000))
+    assert len(bench.reported) == 1
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    assert bench.state("readings")[0] == "ok"
 
 
 def test_sample_that_nobody_asked_for_is_left(bench: Bench) -> None:

@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
-from hma.check import Output, Sample, SourceError
+from hma.check import DcgmEvents, NvmlEvents, Output, Sample, SourceError
 from hma.cli.common import CliError, settings_of, tell_notes
 from hma.cli.shown import checks_text, exit_code, faults_text, verdict_text
 from hma.engine.step import beginning
@@ -79,7 +79,7 @@ class Once:
         self._node = self._facts()
         self._judge = Judge(self.loop, self._now, settings.catalogue, _unheard)
         streams = partial(StreamChild, programs=config.commands)
-        root, probes = config.node.root, probes_of(config)
+        root, probes = config.node.root, probes_of(config, "--peek")
         self._runner = Runner(self.loop, self._commands, root, self._node, self._reported, streams, probes)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, _untold)
 
@@ -93,12 +93,17 @@ class Once:
         wanted = bool(self._runner.kernel_pattern_sources)
         if wanted:
             self._kernel.start(None)
-        while not (self._runner.first_runs_done and (self._kernel.caught_up or not wanted)) and self.loop.clock() < until:
+        # An agent is ready without them; who asks by hand wants to know whether they can listen at all.
+        listening = [one.check.name for one in chosen if isinstance(one.check.source, NvmlEvents | DcgmEvents)]
+        while not (self._answered(listening) and (self._kernel.caught_up or not wanted)) and self.loop.clock() < until:
             self.loop.run_once(0.2)
         self._judge.judge()
         self._runner.stop()
         self._kernel.stop()
         self._commands.stop()
+
+    def _answered(self, listening: Iterable[str]) -> bool:
+        return self._runner.first_runs_done and all(self._runner.states[name].status != "waiting" for name in listening)
 
     def body(self) -> Body:
         """Return verdict, faults and checks as data."""

@@ -229,9 +229,7 @@ class StreamChild:
         if not self._ending and code == UNAVAILABLE:
             self._retry_s = RETRY_MAX_S
             self._again()
-            self.on_error(
-                NotInstalled(self._said.decode("utf-8", "backslashreplace").strip() or f"{self._name}: not installed")
-            )
+            self.on_error(NotInstalled(self._last_line() or f"{self._name}: not installed"))
             return
         again = self._again()
         if not self._ending:
@@ -260,8 +258,11 @@ class StreamChild:
         return self._source.name or Path(self._source.argv[0]).name if self._source.argv else "(empty command)"
 
     def _last_words(self) -> str:
-        said = self._said.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2][:200]
+        said = self._last_line()[:200]
         return f"; it last said: {said}" if said else ""
+
+    def _last_line(self) -> str:
+        return self._said.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
 
     def _stop_reading(self, child: Child) -> None:
         self._loop.remove_reader(child.stdout)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.bench import cost, speed
+from tests.bench import cost, gpu, speed
 from tests.bench.measure import Figure, machine, show
 
 GROUPS: dict[str, Callable[..., list[Figure]]] = {
@@ -16,11 +16,12 @@ GROUPS: dict[str, Callable[..., list[Figure]]] = {
     "throughput": speed.throughput,
     "workload": cost.workload,
     "hung": cost.hung,
+    "gpu": gpu.gpu,
     "footprint": cost.footprint,
     "soak": cost.soak,
 }
 
-TIMED = ("footprint", "soak")
+TIMED = ("gpu", "footprint", "soak")
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(GROUPS)} (default: all, ~15 minutes)"
     )
-    parser.add_argument("--seconds", type=float, help="how long footprint and soak look (default: 300)")
+    parser.add_argument("--seconds", type=float, help="how long gpu, footprint and soak look (default: 300)")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in GROUPS]
     if unknown:

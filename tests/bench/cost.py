@@ -15,6 +15,7 @@ from hma.cli.demo_command import OF_THIS_MACHINE
 from tests.agent_run import Node, Running
 from tests.bench.measure import Figure, children_usage, limit, plain, quantiles, usage
 from tests.bench.speed import GPUS, node, xids
+from tests.gpu_node import GpuNode, library
 
 KERNEL_THREADS = 2_500
 MEMORY = Path("/dev/shm")
@@ -47,7 +48,11 @@ def p5() -> Iterator[Node]:
     """Give a simulated p5.48xlarge with every check on; its root is in memory, as /proc and /sys are on a node."""
     from hma.cli.stand_ins import install
 
-    with node() as one, tempfile.TemporaryDirectory(prefix="hma-bench-", dir=MEMORY if MEMORY.is_dir() else None) as memory:
+    with (
+        tempfile.TemporaryDirectory(prefix="hma-bench-") as place,
+        tempfile.TemporaryDirectory(prefix="hma-bench-", dir=MEMORY if MEMORY.is_dir() else None) as memory,
+    ):
+        one = GpuNode(Path(place) / "node", library(Path(place)))
         one.root = Path(shutil.move(one.root, memory))
         for name in OF_THIS_MACHINE:
             del one.settings[f"checks.{name}.enabled"]

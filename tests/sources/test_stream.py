@@ -112,7 +112,7 @@ def test_big_batch_arrives_whole(make: Make) -> None:
 
 
 def test_one_that_says_it_is_not_installed_is_tried_again_in_five_minutes(make: Make) -> None:
-    bench = make("echo 'no module named pynvml' >&2; exit 69", times=600.0)
+    bench = make("echo Traceback >&2; echo 'no module named pynvml' >&2; exit 69", times=600.0, silence_s=1e6)
     bench.child.start()
     bench.until(lambda: len(bench.errors) == 3)
     assert [type(error) for error in bench.errors] == [NotInstalled] * 3
