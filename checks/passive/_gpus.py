@@ -3,12 +3,13 @@
 Rules of this file:
 - Without a driver that is up nothing is known of any GPU. One that does not answer, or that the driver does not list any more,
   is grey (`nvml_gpus` and `gpu_count_nvml` say so): a check must not take its silence for health.
-- A part that is None is not there on this GPU or driver, and grey only where `errors` names it.
+- A part that is None is not there on this GPU or driver, and grey only where `errors` names it. Of a part of which one value
+  could not be read the check itself knows whether that one matters (`unread` where every one does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from hma.gpu import Gpu, GpuReadings
@@ -51,8 +52,7 @@ def look(sample: GpuReadings, node: NodeFacts, code: str, name: str, part: Calla
         value = part(gpu) if gpu.code == 0 else None
         if value is not None:
             found.append((gpu, value))
-        elif gpu.code or name in gpu.errors:
-            why = gpu.errors.get(name) or gpu.text or f"NVML error {gpu.code}"
+        elif why := _unread(gpu, name):
             grey.append(Observation(code, component(gpu), Status.UNKNOWN, why))
     listed = {component(gpu) for gpu in sample.gpus}
     for device in node.gpus:
@@ -60,3 +60,18 @@ def look(sample: GpuReadings, node: NodeFacts, code: str, name: str, part: Calla
         if device.driver == NVIDIA and place not in listed:
             grey.append(Observation(code, place, Status.UNKNOWN, "the driver does not list this GPU"))
     return Look(tuple(found), tuple(grey))
+
+
+def unread(found: Look[T], code: str, name: str) -> Iterator[Observation]:
+    """Yield what could not be looked at: whole GPUs, and those of whose part `name` any value could not be read."""
+    yield from found.grey
+    for gpu, _ in found.parts:
+        if why := _unread(gpu, name):
+            yield Observation(code, component(gpu), Status.UNKNOWN, why)
+
+
+def _unread(gpu: Gpu, name: str) -> str:
+    """Return why this part of a GPU could not be read, or not all of it; nothing where it could."""
+    if gpu.code:
+        return gpu.text or f"NVML error {gpu.code}"
+    return next((text for key, text in gpu.errors.items() if key == name or key.startswith(f"{name}.")), "")

@@ -1,23 +1,28 @@
-"""GPUs that `nvidia-smi` lists, against how many the node should have: one of two routes, see `gpu_count_pci`."""
+"""GPUs that `nvidia-smi` lists, against how many the node should have: one of three routes, see `gpu_count_pci`.
+
+nvidia-smi does not tell for how long the driver has been up. So a low count has to last for the settling time of the driver
+(`hold` of its row), whatever NVML says meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from checks.passive._gpu_counts import missing_of_driver, wanted_of_driver
 from checks.passive.nvidia_smi import INTERVAL_S, QUERY, TIMEOUT_S, has_gpus, parse
 from hma.check import Check, NoOptions, Output
 from hma.model import NodeFacts, Observation, Status
 
 CODE = "GPU-COUNT-SMI"
 NODE = "node"
-_OTHER_DRIVERS = ("vfio-pci", "pci-stub")
 
 
 def observe(sample: Output, node: NodeFacts, options: NoOptions) -> Iterator[Observation]:
     """Compare the list with the instance type, or, where that is not known, with the PCI bus at start."""
-    wanted, source = _wanted(node)
-    if wanted is None:
+    known = wanted_of_driver(node)
+    if known is None:
         return
+    wanted, source = known
     listing = parse(sample)
     seen = len({row.values[0] for row in listing.rows})
     none_found = any("No devices were found" in text for text in listing.texts)
@@ -31,20 +36,10 @@ def observe(sample: Output, node: NodeFacts, options: NoOptions) -> Iterator[Obs
     if seen >= wanted:
         yield Observation(CODE, NODE, Status.OK, attrs=attrs)
         return
-    listed = {row.component for row in listing.rows}
-    absent = [f"gpu:{gpu.address.rpartition('.')[0]}" for gpu in node.gpus if gpu.driver not in _OTHER_DRIVERS]
-    missing = " ".join(component for component in absent if component not in listed)
+    missing = missing_of_driver(node, {row.component for row in listing.rows})
     detail = f"nvidia-smi lists {seen} of {wanted} GPUs ({source})" + (f", not {missing}" if missing else "")
     evidence = "\n".join((*listing.texts, *(row.line for row in listing.rows)))[:4_000]
     yield Observation(CODE, NODE, Status.FAILED, detail, evidence, attrs=(*attrs, ("missing", missing)))
-
-
-def _wanted(node: NodeFacts) -> tuple[int | None, str]:
-    # A GPU that was handed to a virtual machine is on the bus, and no longer the driver's to list.
-    handed_over = sum(gpu.driver in _OTHER_DRIVERS for gpu in node.gpus)
-    if node.expected is not None and node.expected.gpus is not None:
-        return max(0, node.expected.gpus - handed_over), f"instance type {node.expected.instance_type}"
-    return (len(node.gpus) - handed_over, "PCI bus at start") if node.gpus else (None, "")
 
 
 CHECK: Check[Output, NoOptions] = Check(

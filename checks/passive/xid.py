@@ -155,7 +155,7 @@ def _xid(line: KernelLine) -> Observation | None:
         return None
     refine = _REFINEMENTS.get(parsed.number)
     detail = refine(parsed.message) if refine else _Detail()
-    code = "-".join(filter(None, (_code(parsed.number), detail.suffix)))
+    code = "-".join(filter(None, (code_of(parsed.number), detail.suffix)))
     about = (
         ("xid", str(parsed.number)),
         ("pid", parsed.pid),
@@ -196,8 +196,14 @@ def _parse(text: str) -> _Line | None:
     )
 
 
-def _code(number: int) -> str:
+def code_of(number: int) -> str:
+    """Return the code of an XID by its number alone, before its line refines it (154 has none such)."""
     return f"XID-{number}" if number in NUMBERS else "XID-UNKNOWN"
+
+
+def status_of(code: str) -> Status:
+    """Return what a code says of its component: fine, out of service, or degraded."""
+    return Status.OK if code in _FINE else Status.FAILED if code in _FAILED else Status.DEGRADED
 
 
 def _graphics(message: str) -> _Detail:
@@ -212,7 +218,7 @@ def _removal(message: str) -> _Detail:
     found = _CAUSED_BY.search(message)
     if found is None:
         return _Detail()
-    cause = _code(int(found[1]))
+    cause = code_of(int(found[1]))
     return _Detail(cause=cause, attrs=(("cause", cause),))
 
 
@@ -313,11 +319,10 @@ def _observation(
     line: KernelLine, code: str, component: str, *, detail: str,
     unit: str = "", actor: str = "", cause: str = "", attrs: Attrs = (),
 ) -> Observation:  # fmt: skip
-    status = Status.OK if code in _FINE else Status.FAILED if code in _FAILED else Status.DEGRADED
     return Observation(
         code=code,
         component=component,
-        status=status,
+        status=status_of(code),
         detail=detail,
         evidence=line.text,
         at=line.at,

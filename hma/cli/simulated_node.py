@@ -23,6 +23,7 @@ BOOT_ID = "7d3a1c52-0b8e-4f7e-9c64-2f1a5e9b6d10"
 INSTANCE_ID = "i-0123456789abcdef0"
 HOSTNAME = "ip-10-1-2-3"
 KERNEL = "6.8.0-1021-aws"
+PCI_LIST = "proc/bus/pci/devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ def build(root: Path, instance_type: str, *, boot_id: str = BOOT_ID, instance_id
         raise ValueError(f"{instance_type}: cannot be simulated; known are {', '.join(sorted(LAYOUTS))}")
     shutil.rmtree(root / "sys/bus/pci", ignore_errors=True)
     shutil.rmtree(root / "sys/devices", ignore_errors=True)
+    (root / PCI_LIST).unlink(missing_ok=True)
     (root / "sys/bus/pci/devices").mkdir(parents=True)
     for group in (*_BOARD, *LAYOUTS[name]):
         for device in _devices(group):
@@ -120,7 +122,7 @@ def build(root: Path, instance_type: str, *, boot_id: str = BOOT_ID, instance_id
 
 
 def plug(root: Path, device: PciDevice, lanes: tuple[int, int] | None = None) -> None:
-    """Add one device as the kernel lists it: a directory below `sys/devices` and links to it and to its driver."""
+    """Add one device as the kernel lists it: a directory below `sys/devices` and links to it and to its driver, and a line."""
     home = root / f"sys/devices/pci{device.address[:7]}/{device.address}"
     ids = {"vendor": device.vendor, "device": device.device, "class": device.pci_class}
     home.mkdir(parents=True)
@@ -136,6 +138,10 @@ def plug(root: Path, device: PciDevice, lanes: tuple[int, int] | None = None) ->
     listing = root / "sys/bus/pci/devices"
     listing.mkdir(parents=True, exist_ok=True)
     (listing / device.address).symlink_to(os.path.relpath(home, listing))
+    (root / PCI_LIST).parent.mkdir(parents=True, exist_ok=True)
+    with (root / PCI_LIST).open("a") as lines:
+        resources = "\t".join("0" * 15)  # interrupt, bases and sizes, which nobody reads here
+        lines.write(f"{_place(device.address)}\t{device.vendor}{device.device}\t{resources}\t{device.driver}\n")
 
 
 def unplug(root: Path, address: str) -> None:
@@ -145,6 +151,15 @@ def unplug(root: Path, address: str) -> None:
         raise KeyError(address)
     shutil.rmtree(link.resolve())
     link.unlink()
+    lines = (root / PCI_LIST).read_text().splitlines(keepends=True)
+    (root / PCI_LIST).write_text("".join(line for line in lines if not line.startswith(f"{_place(address)}\t")))
+
+
+def _place(address: str) -> str:
+    """Return how the list of the kernel names `0000:9b:00.0`: `9b00`, in hex bus and slot * 8 + function."""
+    _, bus, rest = address.split(":")
+    slot, _, function = rest.partition(".")
+    return f"{bus}{int(slot, 16) << 3 | int(function, 16):02x}"
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -44,7 +44,9 @@ def test_import_contracts_hold() -> None:
 @pytest.mark.parametrize("path", [path for path in modules() if path.is_relative_to(ROOT / "checks")], ids=named)
 def test_check_imports_only_the_contract_and_the_standard_library(path: Path) -> None:
     def allowed(name: str) -> bool:
-        return name.partition(".")[0] in {*sys.stdlib_module_names, "checks"} or name.startswith(("hma.check.", "hma.model."))
+        return name.partition(".")[0] in {*sys.stdlib_module_names, "checks"} or name.startswith(
+            ("hma.check.", "hma.gpu.", "hma.model.")
+        )
 
     assert [name for name in imports(parsed(path)) if not allowed(name)] == []
 
@@ -79,7 +81,7 @@ def closure(package: str, seen: set[str]) -> None:
     not any(importlib.metadata.distributions(name="hma")),
     reason="hma is not installed in this environment: make test installs it",
 )
-def test_a_node_installs_four_small_packages() -> None:
+def test_a_node_installs_five_small_packages() -> None:
     seen: set[str] = set()
     closure("hma", seen)
-    assert seen == {"hma", "pyyaml", "structlog", "h11", "inotify-simple"}
+    assert seen == {"hma", "pyyaml", "structlog", "h11", "inotify-simple", "nvidia-ml-py"}

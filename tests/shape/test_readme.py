@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hma.agent import FIXED
-from hma.check import ClockState, Command, Files, KernelLog, Processes
+from hma.check import ClockState, Command, Dcgm, DcgmEvents, Files, KernelLog, Nvml, NvmlEvents, Processes
 from hma.cli.common import overrides
 from hma.cli.main import COMMANDS, _parser
 from hma.cli.scenarios import SCENARIOS
@@ -85,12 +85,24 @@ def test_stories_and_codes_that_are_named_exist(path: Path) -> None:
     text = page(path)
     assert set(re.findall(r"SCENARIO=([a-z-]+)", text)) <= {"name", *(one.name for one in SCENARIOS)}
     if path.name not in ("CONTRIBUTING.md", "catalogue.md"):  # one adds a code; the other shows an operator's own
-        assert set(re.findall(r"\b(?:XID|SXID|SMI|GPU)-[A-Z0-9][A-Z0-9-]*\b", text)) - {"XID-N"} <= ROWS.keys()
+        assert (
+            set(re.findall(r"\b(?:XID|SXID|SMI|GPU|NVML|DCGM|ECC|NVLINK)-[A-Z0-9][A-Z0-9-]*\b", text)) - {"XID-N"}
+            <= ROWS.keys()
+        )
 
 
 # -- the table of checks ----------------------------------------------------------------------------------------------
 
-READS = {KernelLog: "kernel log", Files: "kernel files", Processes: "process table", ClockState: "adjtimex"}
+READS = {
+    KernelLog: "kernel log",
+    Files: "kernel files",
+    Processes: "process table",
+    ClockState: "adjtimex",
+    Nvml: "NVML",
+    NvmlEvents: "NVML events",
+    Dcgm: "DCGM",
+    DcgmEvents: "DCGM notifications",
+}
 
 
 def test_table_of_checks_is_complete_and_true() -> None:
@@ -105,7 +117,7 @@ def test_table_of_checks_is_complete_and_true() -> None:
         )
         for check in CHECKS.values()
     ]
-    assert [row for row in told if row[0] in CHECKS] == sorted(true)
+    assert sorted(row for row in told if row[0] in CHECKS) == sorted(true)
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------
