@@ -61,10 +61,15 @@ class Node:
         build(self.root, instance_type)
         self.kernel_log = KernelFile(place / "kmsg")
         self.config = place / "config.yaml"
+        nowhere = place / "not-installed"
         self.settings = {
             "node.imds": "false",
             "log.format": "json",
             **{f"checks.{name}.enabled": "false" for name in OF_THIS_MACHINE},
+            # The driver of the machine that tests run on is none of the node's.
+            "nvml.library": str(nowhere),
+            "dcgm.bindings": str(nowhere),
+            "commands.dcgmi": str(nowhere),
             **{f"commands.{name}": str(path) for name, path in (programs or {}).items()},
         }
         self.config.write_text("")

@@ -26,7 +26,7 @@ def node(tmp_path: Path) -> Node:
         ("journal: {keep: 30}", '1: journal.keep: "30" is not a duration; write a number and a unit'),
         ("checks: {disk_space: {interval: 1 fortnight}}", '1: checks.disk_space.interval: "1 fortnight" is not a duration'),
         ("record: trace.jsonl", '1: record: "trace.jsonl" is not an absolute path'),
-        ("checks: {xid: {interval: 10s}}", "1: checks.xid.interval: has no meaning: this check reads a stream"),
+        ("checks: {xid: {interval: 10s}}", "1: checks.xid.interval: has no meaning: this check is told, and does not ask"),
         ("catalogue: /nowhere/catalogue.yaml", "/nowhere/catalogue.yaml: does not exist"),
     ],
 )

@@ -70,11 +70,15 @@ def test_same_line_from_user_space_is_counted_and_not_trusted(node: Node) -> Non
 
 
 def test_restart_neither_heals_nor_doubles_and_reads_what_came_meanwhile(node: Node) -> None:
+    node.settings["nvml.library"] = str(node.root / "nowhere.so")
     with node.start() as agent:
         agent.wait_for("agent_ready")
         node.kernel_log.write(XID_79)
         first = agent.wait_for("fault_active")
         agent.wait_for("verdict_changed")
+        # A node of which only the kernel log is there misses the driver library: a fault that still has to last.
+        until(lambda: "NVML-NO-LIBRARY" in {fault["code"] for fault in faults_of(node)}, "the missing library")
+        before = {(fault["fault_id"], fault["code"]) for fault in faults_of(node)}
         agent.terminate()
     node.kernel_log.write(XID_13)
     with node.start() as agent:
@@ -83,9 +87,10 @@ def test_restart_neither_heals_nor_doubles_and_reads_what_came_meanwhile(node: N
         until(lambda: "XID-13" in {fault["code"] for fault in faults_of(node)}, "the line that came meanwhile")
         faults = faults_of(node)
         agent.terminate()
-    assert started["restored_faults"] == 1
+    assert started["restored_faults"] == len(before) == 2
     assert ready["health"] == "failed"
     assert {(fault["code"], fault["count"]) for fault in faults} >= {("XID-79", 1), ("XID-13", 1)}
+    assert before <= {(fault["fault_id"], fault["code"]) for fault in faults}
     assert first["fault_id"] in {fault["fault_id"] for fault in faults}
     assert "XID-79" not in {r.get("code") for r in agent.records if r["msg"] == "fault_active"}
     assert [r["msg"] for r in agent.records].count("agent_stopping") == 1
