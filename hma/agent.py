@@ -199,7 +199,7 @@ class Agent:
         for note in self._settings.notes:
             self._tell("check_problem", note)
         self._emitter.tell_again(snapshot.unemitted)
-        self._kernel.start(snapshot.cursors.get(CURSOR))
+        self._kernel.start(snapshot.cursors.get(CURSOR), first=state is None)
         begun = state or beginning(self.now())
         self._trace_start(begun)
         self._judge.begin(begun)

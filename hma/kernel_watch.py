@@ -19,6 +19,9 @@ from hma.sources.kernel_log import KernelLogReader
 
 CURSOR = "kernel_log"
 DAMP_S = 10.0
+LOOKBACK_S = 7_200.0
+"""How far back lines count on a node of which nothing is recorded. What is older may have been mended since, by a reset, say,
+of which the log has no word; what still is wrong, other sources show."""
 
 Tell = Callable[[str, str, Attrs], None]
 
@@ -63,11 +66,14 @@ class KernelWatch:
         self._tell = tell
         self._reader: KernelLogReader | None = None
         self._trouble = ""
+        self._since = 0.0
+        self._passed_over = 0
         self._lost = Damper(loop, self._say_lost)
         self._spoofed = Damper(loop, self._say_spoofed)
 
-    def start(self, cursor: Cursor | None) -> None:
-        """Read on behind `cursor`, or from the oldest line there is."""
+    def start(self, cursor: Cursor | None, *, first: bool = False) -> None:
+        """Read on behind `cursor`, or from the oldest line there is; on the `first` start of all old ones are passed over."""
+        self._since = self._loop.clock() - LOOKBACK_S if first else 0.0
         self._reader = KernelLogReader(self._loop, self._path, self._boot_id, cursor, self)
         self._reader.patterns(self._runner.kernel_pattern_sources)
         self._reader.start()
@@ -110,6 +116,7 @@ class KernelWatch:
             "path": str(self._path),
             "trouble": self._trouble,
             "seen": reader.seen,
+            "passed_over": self._passed_over,
             "lost": reader.lost,
             "foreign": reader.foreign,
             "spoofed": reader.spoofed,
@@ -122,7 +129,9 @@ class KernelWatch:
     def lines(self, lines: tuple[KernelLine, ...]) -> None:
         """Hand lines to the checks."""
         before = self._runner.kernel_pattern_sources
-        self._runner.on_kernel_lines(lines)
+        fresh = tuple(line for line in lines if line.at >= self._since) if self._since > 0.0 else lines
+        self._passed_over += len(lines) - len(fresh)
+        self._runner.on_kernel_lines(fresh)
         if self._runner.kernel_pattern_sources != before:
             self.patterns_changed()
 

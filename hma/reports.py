@@ -82,7 +82,9 @@ def summary(seen: tuple[Observation, ...]) -> tuple[str, str]:
             # What could not be looked for must not read as if it were there.
             what = found[0].component if status is Status.UNKNOWN else f"{found[0].code} {found[0].component}"
             return status.value, f"{what}: {found[0].detail}{more}"
-    return Status.OK.value, next((o.detail for o in seen if o.detail), "")
+    # A count says little by itself: what is said beside it is what people read.
+    said = [o.detail for o in sorted(seen, key=lambda o: o.counter is not None) if o.detail]
+    return Status.OK.value, said[0] if said else ""
 
 
 def working(name: str) -> Observation:

@@ -44,7 +44,7 @@ def _row(state: CheckState, faults: Iterable[Fault], streamed: bool) -> CheckSta
     if not live and not streamed:
         return state
     if not live:
-        return replace(state, status="ok", reason="nothing found in the kernel log" if state.status != "ok" else state.reason)
+        return replace(state, status="ok", reason="no fault of it is live" if state.status != "ok" else state.reason)
     more = f" (+{len(live) - 1} more)" if len(live) > 1 else ""
     return replace(state, status=live[0].status.value, reason=f"{live[0].code} {live[0].component}: {live[0].detail}{more}")
 

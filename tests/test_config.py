@@ -18,6 +18,7 @@ from hma.fields import key_of
 from hma.model import NodeFacts, Observation
 from hma.yamlread import ConfigError, Problems
 
+MEND = "write HOST:PORT or unix:///PATH, as in localhost:5555"
 DOC = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 WHOLE = """\
@@ -129,10 +130,9 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
         ("journal: {keep: 1m}\n", {}, 'f:1: journal.keep: "1m" is too small; write 1h or more'),
         *(
             (
-                f"dcgm: {{address: '{address}'}}\n",
-                {},
-                f'f:1: dcgm.address: "{address}" is not the address of a host engine; '
-                "write HOST:PORT or unix:///PATH, as in localhost:5555",
+                "",
+                {"dcgm__address": address},
+                f'command line: dcgm.address: "{address}" is not the address of a host engine; {MEND}',
             )
             for address in (":::nonsense", "tcp://x:1", "unix://run/x", "h:", "h:123456", "a b")
         ),

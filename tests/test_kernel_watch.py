@@ -75,6 +75,28 @@ class Checks:
         """Need nothing."""
 
 
+@pytest.mark.parametrize(
+    ("first", "batches", "passed_over"),
+    [
+        (True, [("NVRM: in the last two hours", "NVRM: now")], 2),
+        (False, [("NVRM: weeks ago", "NVRM: this morning", "NVRM: in the last two hours", "NVRM: now")], 0),
+    ],
+)
+def test_old_lines_count_only_where_something_is_recorded_of_the_node(
+    tmp_path: Path, first: bool, batches: list[tuple[str, ...]], passed_over: int
+) -> None:
+    log, checks, now = tmp_path / "kmsg", Checks(), 1_000_000.0
+    log.touch()
+    loop = Loop(lambda: now)
+    watch = KernelWatch(loop, log, "boot-1", cast(Runner, checks), lambda *_: None)
+    watch.start(None, first=first)
+    ages = (("weeks ago", 900_000.0), ("this morning", 7_300.0), ("in the last two hours", 7_100.0), ("now", 0.0))
+    watch.lines(tuple(KernelLine(n, now - age, 4, f"NVRM: {text}") for n, (text, age) in enumerate(ages)))
+    assert (checks.batches, watch.body()["passed_over"]) == (batches, passed_over)
+    watch.stop()
+    loop.close()
+
+
 def test_pattern_that_the_runner_drops_is_not_tried_on_further_lines(tmp_path: Path) -> None:
     log, checks, loop = tmp_path / "kmsg", Checks(), Loop()
     log.write_text(f"4,1,1,-;{'a' * 60}\n4,2,2,-;usb\n")

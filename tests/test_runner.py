@@ -828,6 +828,13 @@ def test_what_a_probe_prints_and_nobody_can_read_blinds_all_checks_on_it(bench: 
     assert "nvml probe: printed what is no reading" in bench.state("events")[1]
 
 
+def test_what_is_said_beside_a_count_is_what_people_read(bench: Bench) -> None:
+    seen = (Observation("A", "gpu:1", Status.OK, "0 errors", counter=0), Observation("A", "node", Status.OK, "8 GPUs"))
+    bench.plan(check("ecc", Nvml(), lambda *_: seen), check("replays", Nvml(), lambda *_: seen[:1]))
+    bench.streams[0].feed(Feed((probe_line(UP),)))
+    assert [bench.state(name) for name in ("ecc", "replays")] == [("ok", "8 GPUs"), ("ok", "0 errors")]
+
+
 def test_flood_of_what_nobody_can_read_is_one_blindness_a_piece(bench: Bench) -> None:
     bench.plan(check("readings", Nvml()))
     bench.streams[0].feed(Feed(("x",) * 32_000))

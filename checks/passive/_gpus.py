@@ -17,7 +17,8 @@ from hma.model import NodeFacts, Observation, Status
 
 HOST = "host"
 NODE = "node"
-NVIDIA = "nvidia"
+_DRIVERS = ("nvidia", "")
+"""Whose driver it is, or will be: the agent may have looked at the bus before the driver was loaded."""
 
 T = TypeVar("T")
 
@@ -54,12 +55,20 @@ def look(sample: GpuReadings, node: NodeFacts, code: str, name: str, part: Calla
             found.append((gpu, value))
         elif why := _unread(gpu, name):
             grey.append(Observation(code, component(gpu), Status.UNKNOWN, why))
-    listed = {component(gpu) for gpu in sample.gpus}
-    for device in node.gpus:
-        place = f"gpu:{device.address.rpartition('.')[0]}"
-        if device.driver == NVIDIA and place not in listed:
-            grey.append(Observation(code, place, Status.UNKNOWN, "the driver does not list this GPU"))
+    grey += [Observation(code, place, Status.UNKNOWN, "the driver does not list this GPU") for place in unlisted(sample, node)]
     return Look(tuple(found), tuple(grey))
+
+
+def unlisted(sample: GpuReadings, node: NodeFacts) -> tuple[str, ...]:
+    """Return the components of the GPUs that were on the bus at start, are the driver's, and are not on its list."""
+    listed = {component(gpu) for gpu in sample.gpus}
+    places = (f"gpu:{address.rpartition('.')[0]}" for address in of_the_driver(node))
+    return tuple(place for place in places if place not in listed)
+
+
+def of_the_driver(node: NodeFacts) -> tuple[str, ...]:
+    """Return the addresses of the GPUs that no other driver had at start, such as that of a virtual machine."""
+    return tuple(device.address for device in node.gpus if device.driver in _DRIVERS)
 
 
 def unread(found: Look[T], code: str, name: str) -> Iterator[Observation]:

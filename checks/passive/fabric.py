@@ -5,6 +5,8 @@ Rules of this file:
 - The state is that of nvmlDeviceGetGpuFabricInfoV. 0 says that this GPU knows no fabric (A100), which is no fault.
 - The health mask has two bits a subject, 1 = true, 2 = false, 0 = not told: 0x80 is a healthy mask, and has been taken for a
   sick one elsewhere. A wrong configuration has four bits, 1 = none. Values as in the NVML header (nvml.h 13).
+- Without a driver, or with one that does not fit its library, there is nothing to manage: that is told by nvml_driver alone,
+  or an upgrade of the driver, which stops the fabric manager first, would end in a reboot.
 - A fabric manager of which nobody can see whether it is installed is not missing.
 """
 
@@ -24,6 +26,7 @@ UNHEALTHY = "FABRIC-UNHEALTHY"
 DEGRADED = "FABRIC-DEGRADED"
 MANAGER = "FABRIC-MANAGER-DOWN"
 
+_NOTHING_TO_MANAGE = ("no_driver", "mismatch")
 _NOT_SUPPORTED, _COMPLETED = 0, 3
 _COMING_UP = MappingProxyType({1: "has not started to join the fabric", 2: "is still joining the fabric"})
 _SICK, _LIMITED = 2, 3
@@ -70,6 +73,9 @@ def _fabric(gpu: Gpu) -> Fabric | None:
 
 def _manager(sample: GpuReadings, node: NodeFacts) -> Iterator[Observation]:
     manager = sample.fabric_manager
+    if node.nvswitches and sample.driver.state in _NOTHING_TO_MANAGE:
+        yield Observation(MANAGER, NODE, Status.OK, f"nothing to manage without the driver ({sample.driver.state})")
+        return
     if manager is None or not node.nvswitches:
         return
     count = f"{len(node.nvswitches)} NVSwitches on the PCI bus"

@@ -3,6 +3,8 @@
 Rules of this file:
 - A driver that has just come up may list fewer GPUs than it is going to, or none: until it has been up for its settling time
   a low count is unknown. Healthy nodes have been rebooted elsewhere for such a count.
+- None at all while the bus shows some is no count but a driver that has none (`NVML-NO-DEVICES`): device files that are missing,
+  a driver that does not fit. A whole fleet can have that after one bad image, and no reboot cures it.
 - A GPU that is lost is still listed: that is `nvml_gpus`' to tell.
 """
 
@@ -45,6 +47,9 @@ def observe(sample: GpuReadings, node: NodeFacts, options: Options) -> Iterator[
     count = f"NVML lists {seen} of {wanted.gpus} GPUs ({wanted.source})"
     if seen >= wanted.gpus:
         yield Observation(CODE, NODE, Status.OK, f"{seen} GPUs", attrs=attrs)
+    elif seen == 0 and node.gpus:
+        detail = f"{count}: no count but a driver without GPUs; see nvml_driver"
+        yield Observation(CODE, NODE, Status.UNKNOWN, detail, attrs=attrs)
     elif driver.up_s < options.settle_s:
         settling = f"the driver has been up for {driver.up_s:.0f} s of {options.settle_s:g} s"
         yield Observation(CODE, NODE, Status.UNKNOWN, f"{count}, but {settling}", attrs=attrs)

@@ -25,7 +25,8 @@ def observe(sample: Output, node: NodeFacts, options: NoOptions) -> Iterator[Obs
     wanted, source = known
     listing = parse(sample)
     seen = len({row.values[0] for row in listing.rows})
-    none_found = any("No devices were found" in text for text in listing.texts)
+    # None at all while the bus shows some is a driver without GPUs: nvidia_smi tells that.
+    none_found = not node.gpus and any("No devices were found" in text for text in listing.texts)
     whole = sample.returncode == 0 and not sample.truncated and bool(seen)
     if seen < wanted and not (whole or none_found):
         # Not few GPUs but no list: counting a driver that is not up as eight lost GPUs has rebooted healthy nodes elsewhere.

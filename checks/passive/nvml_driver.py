@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from checks.passive._gpus import HOST, NVIDIA, has_gpus
+from checks.passive._gpus import HOST, has_gpus, of_the_driver
 from hma.check import Check, NoOptions, Nvml
 from hma.gpu import GpuReadings, NvmlDriver
 from hma.model import Attrs, NodeFacts, Observation, Status
@@ -54,12 +54,12 @@ def observe(sample: GpuReadings, node: NodeFacts, options: NoOptions) -> Iterato
 
 def _up(driver: NvmlDriver, node: NodeFacts) -> Observation:
     count = driver.gpu_count
-    bound = [gpu.address for gpu in node.gpus if gpu.driver == NVIDIA]
+    theirs = of_the_driver(node)
     about = f"driver {driver.version or 'of unknown version'}, NVML {driver.nvml_version or 'of unknown version'}"
     attrs: Attrs = (("driver", driver.version), ("nvml", driver.nvml_version))
-    if count == 0 and bound:
-        detail = f"NVML finds no GPU, {len(bound)} on the PCI bus are bound to the driver ({about})"
-        return Observation(NO_DEVICES, HOST, Status.FAILED, detail, f"bound: {' '.join(bound)}", attrs=attrs)
+    if count == 0 and theirs:
+        detail = f"NVML finds no GPU, {len(theirs)} on the PCI bus are for the driver ({about})"
+        return Observation(NO_DEVICES, HOST, Status.FAILED, detail, f"on the bus: {' '.join(theirs)}", attrs=attrs)
     gpus = "" if count is None else f", {count} GPUs"
     return Observation(NO_LIBRARY, HOST, Status.OK, about + gpus, attrs=attrs)
 

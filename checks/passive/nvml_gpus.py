@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from checks.passive._gpus import NODE, NVIDIA, component, has_gpus
+from checks.passive._gpus import NODE, component, has_gpus, unlisted
 from hma.check import Check, NoOptions, Nvml
 from hma.gpu import Gpu, GpuReadings
 from hma.model import NodeFacts, Observation, Status
@@ -47,11 +47,8 @@ def observe(sample: GpuReadings, node: NodeFacts, options: NoOptions) -> Iterato
         if gpu.uuid and gpu.pci:
             serial = (("serial", gpu.serial),) if gpu.serial.isalnum() else ()
             yield Observation(IDENTITY, component(gpu), Status.OK, attrs=(("uuid", gpu.uuid), *serial))
-    listed = {component(gpu) for gpu in sample.gpus}
-    for device in node.gpus:
-        place = f"gpu:{device.address.rpartition('.')[0]}"
-        if device.driver == NVIDIA and place not in listed:
-            yield Observation(LOST, place, Status.UNKNOWN, "the driver does not list this GPU; see gpu_count_nvml")
+    for place in unlisted(sample, node):
+        yield Observation(LOST, place, Status.UNKNOWN, "the driver does not list this GPU; see gpu_count_nvml")
 
 
 def _answer(gpu: Gpu) -> Iterator[Observation]:

@@ -1,7 +1,8 @@
 """Rows of GPU memory that were replaced by spare ones (A100 and later): what waits, what failed, what is left.
 
 Rules of this file:
-- The driver keeps no remapping to be seen on a GPU that is cut into MIG instances: such a GPU says nothing here.
+- The driver tells no remapping of a GPU that is cut into MIG instances: such a GPU is grey, for what failed or waits has not
+  gone away.
 - `failed` means that a remapping failed at any time in the life of the GPU; it does not go away.
 """
 
@@ -33,9 +34,17 @@ def observe(sample: GpuReadings, node: NodeFacts, options: Options) -> Iterator[
     """Return what is wrong with the spare rows of each GPU."""
     found = look(sample, node, PENDING, "rows", lambda gpu: gpu.rows)
     yield from unread(found, PENDING, "rows")
+    yield from _cut(sample)
     said = (one for gpu, rows in found.parts for one in _of(gpu, rows, max(1, options.many)))
     # The good word is that no remapping failed: XID 64 waits for it.
     yield from looked_at(found, FAILED, said, "no row waits to be remapped")
+
+
+def _cut(sample: GpuReadings) -> Iterator[Observation]:
+    """Yield the GPUs that MIG keeps from being looked at."""
+    for gpu in sample.gpus:
+        if gpu.code == 0 and gpu.mig and gpu.rows is None and "rows" not in gpu.errors:
+            yield Observation(PENDING, component(gpu), Status.UNKNOWN, "not told of a GPU with MIG instances")
 
 
 def _of(gpu: Gpu, rows: Rows, many: int) -> Iterator[Observation]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from hma.check import DcgmEvents, NvmlEvents, Output, Sample, SourceError
@@ -30,6 +31,7 @@ from hma.status import Body, check_body, check_rows, state_body
 from hma.yamlread import nearest
 
 IMDS_S = 3.0
+SPARE_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +75,7 @@ class Once:
     def __init__(self, settings: Settings, wanted: tuple[str, ...]) -> None:
         self._settings = settings
         self._wanted = wanted
+        self._limit_s = 0.0
         self.loop = Loop()
         config = settings.config
         self._commands = CommandRunner(self.loop, config.commands)
@@ -89,7 +92,8 @@ class Once:
         chosen = [one for name, one in self._settings.checks.items() if name in self._wanted]
         self._judge.begin(beginning(self._now()))
         self._runner.plan(chosen, self._node, self._settings.disabled if len(chosen) == len(self._settings.checks) else ())
-        until = self.loop.clock() + max((one.timeout_s for one in chosen), default=0.0) + 5.0
+        self._limit_s = max((one.timeout_s for one in chosen), default=0.0) + SPARE_S
+        until = self.loop.clock() + self._limit_s
         wanted = bool(self._runner.kernel_pattern_sources)
         if wanted:
             self._kernel.start(None)
@@ -109,6 +113,8 @@ class Once:
         """Return verdict, faults and checks as data."""
         state = self._judge.state
         rows = check_rows(self._runner.states, state.faults if state else {}, self._settings.streamed)
+        late = f"no answer within {self._limit_s:g} s"
+        rows = tuple(replace(row, status="unknown", reason=late) if row.status == "waiting" else row for row in rows)
         return {**state_body(state, self._settings.catalogue), "checks": [check_body(row) for row in rows]}
 
     def _now(self) -> Instant:

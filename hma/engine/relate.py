@@ -6,6 +6,8 @@ Rules of this file:
 - A cause that has ended still explains what came with it, and what comes within the row's time after it.
 - A consequence stays one until it is seen again without its cause.
 - A fault is confirmed by *active* faults of other codes only; the confirmation ends when they do.
+- What is wrong with the node as a whole does not name a component, so it confirms, and is confirmed by, only what begins on one
+  within the row's time: a count that has been one too low for a week says nothing of the GPU that fails today.
 """
 
 from __future__ import annotations
@@ -104,7 +106,15 @@ def _confirms(fault: Fault, other: Fault, rule: Confirm) -> bool:
         return False
     same_place = other.component == fault.component or other.component in WHOLE_NODE or fault.component in WHOLE_NODE
     in_time = overlap(fault, other, rule.within_s) or _met_while_awaited(fault, other, rule)
-    return same_place and in_time
+    return same_place and in_time and not _stood_before(fault, other, rule)
+
+
+def _stood_before(fault: Fault, other: Fault, rule: Confirm) -> bool:
+    """Return whether one of the two is of the whole node, and stood long before the other began on its component."""
+    if (fault.component in WHOLE_NODE) is (other.component in WHOLE_NODE):
+        return False
+    whole, part = (fault, other) if fault.component in WHOLE_NODE else (other, fault)
+    return whole.first_seen.mono + rule.within_s < part.first_seen.mono
 
 
 def _met_while_awaited(fault: Fault, other: Fault, rule: Confirm) -> bool:

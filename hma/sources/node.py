@@ -104,7 +104,10 @@ def _told(facts: NodeFacts, route: str, instance_type: str, instance_id: str) ->
     sources = dict(facts.sources)
     type_now = _weigh(sources, "instance_type", facts.instance_type, route, canonical(instance_type))
     id_now = _weigh(sources, "instance_id", facts.instance_id, route, instance_id.strip())
-    return replace(facts, instance_type=type_now, instance_id=id_now, expected=expected(type_now), sources=sources)
+    # What the operator wrote wins, but not as the measure of what is broken where the machine itself says otherwise.
+    doubtful = sources.get("instance_type") == "config" and "instance_type.conflict" in sources
+    should = None if doubtful else expected(type_now)
+    return replace(facts, instance_type=type_now, instance_id=id_now, expected=should, sources=sources)
 
 
 def _weigh(sources: dict[str, str], fact: str, value: str | None, route: str, said: str) -> str | None:

@@ -22,6 +22,8 @@ WANTED = 0x1 | 0x2 | XID | 0xFE00
 """Corrected and uncorrected ECC errors, XIDs, and of newer drivers: ECC storm, retirement of memory, poison, GPU unavailable,
 recovery action."""
 TIMEOUT = 10
+NO_EVENTS = 0
+"""No error of NVML: there is nothing to register for."""
 WAIT_S = 15.0
 SAY_S = 55.0
 MOST = 64
@@ -92,7 +94,7 @@ class Listener:
 
     def _register(self, library: Library, events: Any) -> dict[int | None, Ear]:
         ears: dict[int | None, Ear] = {}
-        trouble = Refused(0, "no GPU of this node supports events")
+        trouble = Refused(NO_EVENTS, "no GPU of this node supports events")
         for number in range(library.ask("nvmlDeviceGetCount")):
             if number in self._deaf:
                 continue
@@ -149,7 +151,8 @@ class Listener:
             return
         self._failures += 1
         if self._failures == 2 or time.monotonic() - self._said >= SAY_S:
-            self._probe.say(blind("GpuEvents", str(err)))
+            # GPUs that have no events (a slice of one, say) are nothing that could be mended.
+            self._probe.say(blind("GpuEvents", str(err), told=err.code == NO_EVENTS))
             self._said = time.monotonic()
         library.worker.sleep(doubled(RETRY_S, self._failures - 1, RETRY_MAX_S))
         self._deaf = failing

@@ -288,7 +288,7 @@ class Probe:
 
 def doubled(first_s: float, times: int, most_s: float) -> float:
     """Return a wait of `first_s` seconds after it was doubled so many times, however many: at most `most_s`."""
-    return min(most_s, first_s * 2 ** min(times, DOUBLINGS))
+    return min(most_s, first_s * (1 << min(times, DOUBLINGS)))
 
 
 def boottime() -> float:

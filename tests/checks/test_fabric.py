@@ -128,7 +128,12 @@ def test_nothing_is_called_fine_beside_a_fault() -> None:
         # Without a switch there is nothing to manage.
         (manager(running=False, installed=True), G5, None),
         # It is looked at also while the driver does not answer.
-        (down()._replace(fabric_manager=FabricManager(running=False, installed=True)), P5, Status.FAILED),
+        (down("hung")._replace(fabric_manager=FabricManager(running=False, installed=True)), P5, Status.FAILED),
+        (down("hung"), P5, None),
+        # An upgrade stops the fabric manager, unloads the driver, and takes its time.
+        (down("no_driver"), P5, Status.OK),
+        (down("mismatch"), P5, Status.OK),
+        (down("no_driver"), G5, None),
     ],
 )
 def test_fabric_manager(sample: GpuReadings, node: NodeFacts, found: Status | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from checks.passive.gpu_count_nvml import CHECK, Options
@@ -38,7 +40,9 @@ def look(sample: GpuReadings, node: NodeFacts = P5) -> Observation:
         (healthy(), UNKNOWN_TYPE, Status.OK),
         (healthy(7), P5, Status.FAILED),
         (healthy(7), UNKNOWN_TYPE, Status.FAILED),
-        (healthy(0), P5, Status.FAILED),
+        # None at all is a driver without GPUs, unless the bus shows none either.
+        (healthy(0), P5, Status.UNKNOWN),
+        (healthy(0), replace(P5, pci=()), Status.FAILED),
         (missing(healthy(), 3), P5, Status.FAILED),
         # A lost GPU is listed: that it does not answer is told elsewhere.
         (lost(healthy(), 3), P5, Status.OK),
@@ -66,7 +70,7 @@ def test_missing_gpu_is_named() -> None:
 
 
 def test_settling_driver_is_said() -> None:
-    assert look(up_for(healthy(0), 40)).detail.endswith("but the driver has been up for 40 s of 120 s")
+    assert look(up_for(healthy(5), 40)).detail.endswith("but the driver has been up for 40 s of 120 s")
 
 
 def test_settling_time_is_an_option() -> None:

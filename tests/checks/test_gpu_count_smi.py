@@ -58,9 +58,8 @@ def look(sample: Output, facts: NodeFacts) -> list[Observation]:
         (first(8), node(UNKNOWN_TYPE, gpus(7)), Status.OK, 8, 7),
         (first(7), node(P5, gpus(7)), Status.FAILED, 7, 8),
         (first(7), node(P5, ()), Status.FAILED, 7, 8),
-        (run("535.261.03-no-devices", 6), node(), Status.FAILED, 0, 8),
-        (run("535.261.03-no-devices", 6), node(None), Status.FAILED, 0, 8),
-        (run("550.163.01-no-supported-gpus", 6), node(), Status.FAILED, 0, 8),
+        (run("535.261.03-no-devices", 6), node(P5, ()), Status.FAILED, 0, 8),
+        (run("550.163.01-no-supported-gpus", 6), node(P5, ()), Status.FAILED, 0, 8),
         (run("535.261.03-handle-permission"), node(), Status.FAILED, 7, 8),
         # A GPU that answers badly is still listed: that is nvidia_smi's to tell.
         (run("535.261.03-fields-lost"), node(), Status.OK, 8, 8),
@@ -90,6 +89,9 @@ def test_list_is_counted(sample: Output, facts: NodeFacts, status: Status, seen:
         run("535.261.03-handle-lost", 15),
         run("535.261.03-handle-unknown", 255),
         run("535.261.03-bad-field", 2),
+        # None at all while the bus shows some: a driver without GPUs.
+        run("535.261.03-no-devices", 6),
+        run("550.163.01-no-supported-gpus", 6),
         Output(0, "", ""),
         Output(255, "", ""),
         Output(-9, "", ""),

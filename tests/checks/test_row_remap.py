@@ -94,6 +94,8 @@ def test_one_word_for_the_node(sample: GpuReadings, node: NodeFacts, words: str)
         (unread(healthy(), 3, "rows"), [(THIRD, "Unknown Error")]),
         (with_gpu(healthy(), 3, errors={"rows": "Timeout"}), [(THIRD, "Timeout")]),
         (lost(healthy(), 3), [(THIRD, "GPU is lost")]),
+        (with_gpu(healthy(), 3, mig=True, rows=None), [(THIRD, "not told of a GPU with MIG instances")]),
+        (unread(healthy(mig=True), 3, "rows"), [(THIRD, "Unknown Error")]),
         (down("mismatch"), [("node", "the driver does not answer (mismatch); see nvml_driver")]),
     ],
 )
@@ -103,6 +105,6 @@ def test_what_could_not_be_looked_at(sample: GpuReadings, expected: list[tuple[s
     assert wrong(seen) == []
 
 
-@pytest.mark.parametrize("sample", [old(), healthy(mig=True, rows=None), GpuReadings(healthy(0).driver)])
+@pytest.mark.parametrize("sample", [old(), healthy(rows=None), GpuReadings(healthy(0).driver)])
 def test_gpus_that_remap_no_rows_or_do_not_tell_say_nothing(sample: GpuReadings) -> None:
     assert observe(CHECK, sample, P5 if sample.gpus else NodeFacts("n1", "b1")) == []

@@ -95,6 +95,13 @@ def test_check_runs_once_and_says_so_by_its_exit_code(node: Node) -> None:
     assert not node.state_dir.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("nvml_events", "the driver does not answer (no_library)"), ("dcgm_policy", "DCGM is not installed")]
+)
+def test_check_waits_for_what_only_tells_until_it_can_listen_or_not(node: Node, name: str, said: str) -> None:
+    assert said in node.hma("check", name).stdout
+
+
 @pytest.mark.parametrize("place", ["run", "run/agent.lock"])
 def test_what_is_in_the_way_of_the_run_directory_is_named(node: Node, place: str) -> None:
     node.run_dir = node.state_dir.parent / "run"

@@ -12,12 +12,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hma.catalogue_file import load_catalogue
-from hma.check import Dcgm, DcgmEvents, Files, KernelLine, Lines, Nvml, NvmlEvents, Output, Sample, Tree
+from hma.check import Dcgm, DcgmEvents, KernelLine, Lines, Nvml, NvmlEvents, Output, Sample, Tree
 from hma.codec import decode, encode
 from hma.config import Config, ConfiguredCheck, apply_checks
 from hma.engine.correlate import next_due
 from hma.engine.step import beginning, step
-from hma.gpu import DcgmEngine, DcgmGpu, DcgmHealth, DcgmIncident, DcgmViolations, Gpu, GpuEvent, GpuEvents, GpuReadings, Link
+from hma.gpu import (
+    DcgmEngine,
+    DcgmGpu,
+    DcgmHealth,
+    DcgmIncident,
+    DcgmViolations,
+    FabricManager,
+    GpuEvent,
+    GpuEvents,
+    GpuReadings,
+    Link,
+)
 from hma.loader import find_checks
 from hma.model import Action, Instant, NodeFacts, PciDevice, Report, State, Verdict
 from hma.reports import report_of
@@ -27,11 +38,11 @@ POLL_S = 60.0
 UTC0 = 1_790_000_000.0
 XID = 0x8
 BORN = 1_000.0
+START = Instant(BORN, UTC0, "boot-1")
 CATALOGUE = load_catalogue()
 CHECKS = apply_checks(Config(), find_checks())
 PLACES = tuple(component[4:] for component in P5_GPUS)
 NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
-NAMES = ("xid", "gpu_init", "nvidia_smi", "gpu_count_smi", "gpu_count_pci")
 _KINDS: Mapping[type, tuple[ConfiguredCheck, ...]] = {
     sample: tuple(one for one in CHECKS.values() if isinstance(one.check.source, source))
     for sample, source in ((GpuReadings, Nvml), (GpuEvents, NvmlEvents), (DcgmHealth, Dcgm), (DcgmViolations, DcgmEvents))
@@ -45,7 +56,7 @@ ROUTES = ("kernel", "events", "nvml", "smi", "pci", "dcgm")
 
 @dataclass
 class World:
-    """How the node is. `parts`: what is changed of a GPU; `gone`: off the bus; `unlisted`: on it, and not on the driver's list."""
+    """How the node is. `parts`: what is changed of a GPU; `unlisted`: the driver does not list it; `gone`: it left the bus."""
 
     state: str = "up"
     up_since: float = BORN - 86_400.0
@@ -72,16 +83,12 @@ class World:
             return down("hung", call="nvmlDeviceGetTemperature", gpu=PLACES[number], call_s=now - since)
         sample = healthy()
         gpus = tuple(gpu._replace(**self.parts.get(gpu.number, {})) for gpu in sample.gpus)  # type: ignore[arg-type]
-        sample = sample._replace(gpus=gpus, fabric_manager=sample.fabric_manager and self._manager(sample))
+        sample = sample._replace(gpus=gpus, fabric_manager=FabricManager(self.manager, installed=True))
         for number, code in self.codes.items():
             sample = lost(sample, number, code)
         for number in self.unlisted | self.gone:
             sample = missing(sample, number)
         return sample._replace(driver=sample.driver._replace(up_s=now - self.up_since))
-
-    def _manager(self, sample: GpuReadings) -> object:
-        assert sample.fabric_manager is not None
-        return sample.fabric_manager._replace(running=self.manager)
 
     def program(self) -> Output:
         """Return what nvidia-smi prints."""
@@ -143,8 +150,8 @@ class Node:
 
     world: World = field(default_factory=World)
     facts: NodeFacts = P5
-    now: Instant = Instant(BORN, UTC0, "boot-1")
-    state: State = field(default_factory=lambda: beginning(Instant(BORN, UTC0, "boot-1")))
+    now: Instant = START
+    state: State = field(default_factory=lambda: beginning(START))
     worst: Action = Action.NONE
     cordoned: bool = False
     story: list[str] = field(default_factory=list)

@@ -323,3 +323,32 @@ def test_nvlink_5_by_its_number_alone_is_told(number: int) -> None:
 @pytest.mark.parametrize("number", [13, 31, 43, 45, 94, 63, 154])
 def test_what_the_kernel_log_does_not_repair_for_an_event_does_not_either(number: int) -> None:
     assert Gpus().event(number).after(60).asks == {94: "restart_app", 63: "reboot idle"}.get(number, "none")
+
+
+# -- what has been wrong with the node for long -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stood_s", "action"), [(60.0, Action.REPLACE), (3_600.0, Action.REBOOT)])
+def test_count_that_has_long_been_low_does_not_confirm_what_fails_today(stood_s: float, action: Action) -> None:
+    node = Gpus().nvml(missing(healthy(), 5))
+    node.wait(stood_s)
+    node.nvml(missing(healthy(), 5)).kernel(79)
+    node.wait(60.0)
+    node.nvml(missing(healthy(), 5))
+    node.wait(60.0)
+    assert node.state.verdict.action is action
+
+
+def test_count_that_has_long_been_low_is_not_confirmed_by_what_fails_today() -> None:
+    node = Gpus().nvml(missing(healthy(), 5))
+    node.wait(3_600.0)
+    node.nvml(missing(healthy(), 5)).kernel(143)
+    assert [one.action for one in node.state.verdict.why if one.code == "GPU-COUNT-NVML"] == [Action.NONE]
+
+
+def test_count_that_has_long_been_low_is_confirmed_by_the_bus() -> None:
+    node = Gpus().nvml(missing(healthy(), 3))
+    node.wait(3_600.0)
+    node.nvml(missing(healthy(), 3)).bus(PCI)
+    node.wait(5.0)
+    assert node.state.verdict.action is Action.REBOOT

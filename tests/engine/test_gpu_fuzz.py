@@ -1,6 +1,6 @@
 """Generated histories of whole nodes: one that is well is never touched, and one that is sick gets its cure and no more.
 
-The checks, the catalogue and the engine are those that run on nodes; the histories are longer and odder than anyone writes down.
+Checks, catalogue and engine are those that run on nodes; the histories are longer and odder than anyone writes down.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def work(node: Node, does: Does) -> None:
 def corrected(node: Node, does: Does) -> None:
     """Errors that every memory and every link has now and then."""
     errors = int(node.now.mono // 100) + does.amount % 4
-    node.world.change(does.gpu, ecc=Ecc(True, True, errors, 0, 1_000 + errors, 0, sram_threshold=False), links=noisy_links(errors))
+    node.world.change(
+        does.gpu, ecc=Ecc(True, True, errors, 0, 1_000 + errors, 0, sram_threshold=False), links=noisy_links(errors)
+    )
 
 
 def driver_down(node: Node, does: Does) -> None:
@@ -129,7 +131,13 @@ def odd_answer(node: Node, does: Does) -> None:
 
 def odd_program(node: Node, does: Does) -> None:
     """Let nvidia-smi fail once, or print nothing."""
-    failures = (Output(255, "", ""), Output(-9, "", ""), Output(0, "", ""), Output(1, "Unknown Error\n", ""), Output(2, "", "Bad"))
+    failures = (
+        Output(255, "", ""),
+        Output(-9, "", ""),
+        Output(0, "", ""),
+        Output(1, "Unknown Error\n", ""),
+        Output(255, f"Unable to determine the device handle for GPU{does.gpu}: 0000{PLACES[does.gpu]}.0: Unknown Error\n", ""),
+    )
     node.hear(failures[does.amount % 5])
 
 
@@ -179,7 +187,7 @@ def doings(of: Mapping[str, object], waits: tuple[float, ...]) -> st.SearchStrat
 
 
 @given(doings(ORDINARY, (0.5, 5.0, 30.0, MINUTE, 150.0, 400.0)))
-@settings(max_examples=120)
+@settings(max_examples=100)
 def test_node_that_is_well_is_never_touched(history: list[Does]) -> None:
     node = Node()
     node.look()
@@ -187,10 +195,8 @@ def test_node_that_is_well_is_never_touched(history: list[Does]) -> None:
         node.wait(does.wait_s)
         ORDINARY[does.what](node, does)
         node.look()
-        assert not node.verdict.action.destructive, (node.story, node.faults)
-        assert node.verdict.schedulable, (node.story, node.faults)
-    assert not node.worst.destructive, node.story
-    assert not node.cordoned, node.story
+        touched = node.worst.destructive or node.cordoned
+        assert not touched, (node.story, node.faults)
 
 
 # -- what happens on nodes that are sick --------------------------------------------------------------------------------
@@ -279,7 +285,7 @@ SICK: Mapping[str, Sick] = {
         (line(63, "Row Remapper"), part(rows=Rows(0, 1, pending=True, failed=False))), REBOOT, 0, again=REBOOT, when="idle"
     ),
     "row not remapped": Sick(
-        (line(64, "Row Remapper"), part(rows=Rows(0, 1, pending=False, failed=True))), REPLACE, 120, {"nvml": REBOOT}
+        (line(64, "Row Remapper"), part(rows=Rows(0, 1, pending=False, failed=True))), REPLACE, 300, {"nvml": REBOOT}
     ),
     "spare rows at an end": Sick(
         (part(rows=Rows(0, 1, pending=False, failed=True)),), REPLACE, 120, {"nvml": NONE}, when="idle"
@@ -343,7 +349,7 @@ def live_on(node: Node, seconds: float, noise: list[Does]) -> None:
 
 
 @given(CASES)
-@settings(max_examples=250)
+@settings(max_examples=200)
 def test_node_that_is_sick_gets_its_cure_and_no_more(case: Case) -> None:
     sick = SICK[case.sick]
     expected = sick.blind.get(case.blind, sick.action)
@@ -363,7 +369,7 @@ def test_node_that_is_sick_gets_its_cure_and_no_more(case: Case) -> None:
 
 
 @given(CASES)
-@settings(max_examples=80)
+@settings(max_examples=50)
 def test_reboot_that_cures_is_the_end_of_it(case: Case) -> None:
     node = Node(World(blind=frozenset({case.blind})))
     node.look()
@@ -378,7 +384,7 @@ def test_reboot_that_cures_is_the_end_of_it(case: Case) -> None:
 
 @pytest.mark.parametrize("name", [name for name, sick in SICK.items() if sick.again is not None])
 def test_same_fault_after_a_reboot(name: str) -> None:
-    node, sick = Node(), SICK[name]
+    node, sick, last = Node(), SICK[name], Action.NONE
     case = Case(name, [], 0, [0.5, 0.5, 0.5], "", [])
     for _ in range(2):
         node.look()

@@ -123,7 +123,7 @@ def alive(pid: int) -> bool:
     """Return whether a process is there and no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -132,5 +132,12 @@ def children(pid: int, word: str) -> list[int]:
     found: list[int] = []
     for child in Path(f"/proc/{pid}/task").glob("*/children"):
         numbers = child.read_text(encoding="ascii").split()
-        found += [int(number) for number in numbers if word.encode() in Path(f"/proc/{number}/cmdline").read_bytes()]
+        found += [int(number) for number in numbers if word in _command_line(number)]
     return found
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):  # a run that has ended since it was listed
+        return ""

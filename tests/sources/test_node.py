@@ -101,7 +101,8 @@ def test_the_most_trusted_route_wins(
     write(tmp_path, {"proc/sys/kernel/hostname": "ip-10-1-2-3\n"})
     node = read_node(tmp_path, instance_type=config, imds={"instance-type": imds} if imds else None)
     assert (node.instance_type, node.sources.get("instance_type")) == (instance_type, route)
-    assert (node.expected.instance_type if node.expected else None) == instance_type
+    contradicted = route == "config" and bool(imds or dmi or resource_config)
+    assert (node.expected.instance_type if node.expected else None) == (None if contradicted else instance_type)
 
 
 def test_the_metadata_service_answers_later(root: Path) -> None:
@@ -142,6 +143,15 @@ def test_who_disagrees_is_kept(root: Path, config: str, conflict: str) -> None:
     node = read_node(root, instance_type=config, imds={"instance-type": "p5en.48xlarge"})
     assert node.sources["instance_type.conflict"] == conflict
     assert node.instance_type == (config or "p5en.48xlarge")
+
+
+def test_type_that_only_the_operator_believes_is_no_measure_of_what_is_broken(root: Path) -> None:
+    node = read_node(root, instance_type="p4d.24xlarge")
+    assert node.instance_type == "p4d.24xlarge"
+    assert node.expected is None
+    agreed = read_node(root, instance_type="p5.48xlarge", imds=IMDS).expected
+    assert agreed is not None
+    assert agreed.gpus == 8
 
 
 def test_the_same_conflict_again_is_said_once(root: Path) -> None:

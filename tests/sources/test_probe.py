@@ -97,6 +97,7 @@ def work(worker):
     if do == "crash":
         raise LookupError("no\\tmore")
     if do == "over" and "--again" not in given:
+        os.set_inheritable(os.open("/dev/zero", os.O_RDONLY), True)  # as a library may leave it
         probe.start_over("--again", "yes")
     if do == "flood":
         while True:
@@ -205,6 +206,7 @@ def test_starts_over_as_the_same_process(toy: str) -> None:
     with Running(toy, "--do", "over") as probe:
         assert probe.line() == f"here {probe.process.pid}"
         assert Path(f"/proc/{probe.process.pid}/cmdline").read_text().endswith("--do\0over\0--again\0yes\0")
+        assert Path("/dev/zero") not in [fd.readlink() for fd in Path(f"/proc/{probe.process.pid}/fd").iterdir()]
         assert probe.end() == 0
 
 
