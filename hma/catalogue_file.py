@@ -38,9 +38,11 @@ from hma.fields import (
     word,
 )
 from hma.model import Action
-from hma.yamlread import Fields, Node, Place, Problems, Scalar, choice, quote, read_yaml
+from hma.yamlread import Fields, Node, Place, Problems, Scalar, choice, parse_yaml, quote, read_yaml
 
 SHIPPED = Path(__file__).with_name("catalogue.yaml")
+PIECE = 32
+"""Lines of our own file that are read at once."""
 NEEDED = ("title", "component", "ends", "source", "about")
 """What every row must say for itself."""
 _UNSET = Policy("", "", "", ends=())
@@ -69,7 +71,8 @@ def load_catalogue(
     """
     found = Problems() if problems is None else problems
     reading = _Reading(found)
-    reading.take(_rows_of(shipped, "is part of hma and cannot be found", "install hma again", found))
+    for piece in _pieces_of(shipped, found):
+        reading.take(piece)
     if override is not None:
         ours = None if known is None else {*reading.rows, *known}
         missing = ("does not exist", "create it, or remove `catalogue` from the configuration")
@@ -78,6 +81,19 @@ def load_catalogue(
     if problems is None:
         found.raise_if_any()
     return Catalogue.of(list(reading.rows.values()))
+
+
+def _pieces_of(path: Path, problems: Problems) -> Iterator[Fields]:
+    """Yield our own file, whose rows are one line each, in pieces: the tree of all of it would cost memory for good."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as err:
+        problems.add(Place(str(path)), "", f"is part of hma and cannot be read ({err.strerror})", "install hma again")
+        return
+    for start in range(0, len(lines), PIECE):
+        # Behind as many empty lines as it had lines before it, so that places are those of the file.
+        piece = b"\n" * start + b"\n".join(lines[start : start + PIECE])
+        yield Section(parse_yaml(piece, str(path), problems), "", problems).node
 
 
 def _rows_of(path: Path, missing: str, mend: str, problems: Problems) -> Fields:

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -158,7 +159,7 @@ def code(node: Node) -> str:
     text = text_of(node, what, mend)
     if not CODE.fullmatch(text):
         raise Unfit.because(node, f"{quote(text)} is not {what}", mend)
-    return text
+    return sys.intern(text)  # the same few hundred, named thousands of times
 
 
 def matching(pattern: str, what: str, mend: str) -> Parser[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from hma.model import NodeFacts, Report
 from hma.probes import PROBED, SAMPLES, Probes
 from hma.readings import CheckState, Commands, MakeStream, Reading, Reported, Streaming, read
 from hma.reports import blind, broken, report_of, seeing, summary, told, working
-from hma.samples import Blind, ProbeError, read_probe_line
+from hma.samples import Blind, ProbeError, Same, read_probe_line
 from hma.sources.stream import StreamChild
 
 OBSERVE_LIMIT_S = 0.1
@@ -64,6 +64,7 @@ class Runner:
         reported: Reported,
         make_stream: MakeStream = StreamChild,
         probes: Probes = MappingProxyType({}),
+        at_rest: Callable[[], bool] = lambda: False,
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -72,6 +73,8 @@ class Runner:
         self._reported = reported
         self._make_stream = make_stream
         self._probes = probes
+        self._at_rest = at_rest
+        self._held: dict[object, Sample] = {}
         self._plan: dict[str, Planned] = {}
         self._patterns: dict[str, re.Pattern[bytes]] = {}
         self._kernel_log: SourceError | bool = False
@@ -219,7 +222,10 @@ class Runner:
         except Exception as err:  # noqa: BLE001  (a reader that is wrong about a file costs its checks, not the node)
             self._failed(group, SourceError(f"{type(reading.source).__name__}: {told(err)}"), started=now)
         else:
-            self._observed(group, sample, now)
+            again = self._held.get(reading) == sample
+            self._held[reading] = sample
+            if not (again and self._nothing_new(group)):
+                self._observed(group, sample, now)
 
     # -- samples in ----------------------------------------------------------------------------------------------------
 
@@ -287,8 +293,8 @@ class Runner:
                 self._failed(group, SourceError(f"{source.name}: {err}"), started=None)
                 return
 
-    def _on_probe(self, group: tuple[Planned, ...], said: Sample | Blind) -> None:
-        kind = said.of if isinstance(said, Blind) else type(said).__name__
+    def _on_probe(self, group: tuple[Planned, ...], said: Sample | Blind | Same) -> None:
+        kind = said.of if isinstance(said, Blind | Same) else type(said).__name__
         own = tuple(item for item in group if SAMPLES.get(type(item.check.source)) == kind)
         if isinstance(said, Blind) and said.told:
             for item in own:
@@ -296,8 +302,26 @@ class Runner:
             self._settle(item.check.name for item in own)
         elif isinstance(said, Blind):
             self._failed(own, SourceError(said.text), started=None)
+        elif isinstance(said, Same):
+            if kind in self._held and not self._nothing_new(own):
+                self._observed(own, self._held[kind], None)
         else:
+            self._held[kind] = said
             self._observed(own, said, None)
+
+    def _nothing_new(self, group: tuple[Planned, ...]) -> bool:
+        """Return whether a sample that is the last one again changes nothing: all was well, and no fault waits for a good word.
+
+        Then it is only noted that its checks have looked: a node where nothing happens costs next to nothing.
+        """
+        if not self._first.isdisjoint(item.check.name for item in group):
+            return False  # a new plan, or new facts: what was said before was said by other rules
+        states = [self.states[item.check.name] for item in group]
+        if not all(state.status in ("ok", "not applicable") for state in states) or not self._at_rest():
+            return False
+        for state in states:
+            self._say(state.name, state.status, state.reason, None)
+        return True
 
     def _on_stream_lost(self, source: Stream, error: SourceError) -> None:
         self._failed(self._streamed.get(source, ()), error, started=None)

@@ -2,6 +2,7 @@
 
 Rules of this file:
 - `{"GpuReadings": {…}}` is a sample under the name of its type; traces keep samples in the same form.
+- `{"same": {"of": "GpuReadings"}}` says that the last sample of that type still holds: nothing but jitter has changed.
 - `{"blind": {"of": "GpuEvents", "text": "…"}}` says why there is none of that type: one line for people. With `told` that is
   no news: another sample says it as a fault.
 """
@@ -27,6 +28,12 @@ class Blind(NamedTuple):
     told: bool = False
 
 
+class Same(NamedTuple):
+    """A probe has looked, and the last sample of the type `of` still tells it all."""
+
+    of: str
+
+
 class ProbeError(Exception):
     """A line that no probe of ours prints; the text says what is wrong with it."""
 
@@ -43,18 +50,20 @@ def untold(data: Json) -> Sample:
     return sample
 
 
-def probe_line(said: Sample | Blind) -> str:
+def probe_line(said: Sample | Blind | Same) -> str:
     """Return the line of a probe, without its end."""
-    body = {"blind": said._asdict()} if isinstance(said, Blind) else told(said)
+    body = {type(said).__name__.lower(): said._asdict()} if isinstance(said, Blind | Same) else told(said)
     return json.dumps(body, ensure_ascii=True, separators=(",", ":"))
 
 
-def read_probe_line(line: str) -> Sample | Blind:
+def read_probe_line(line: str) -> Sample | Blind | Same:
     """Return what a line of a probe says; raises ProbeError."""
     try:
         data = json.loads(line)
         if isinstance(data, dict) and "blind" in data:
             return decode(Blind, data["blind"])
+        if isinstance(data, dict) and "same" in data:
+            return decode(Same, data["same"])
         return untold(data)
     except (ValueError, KeyError, TypeError, AttributeError, CodecError, RecursionError) as err:
         raise ProbeError(f"printed what is no reading ({type(err).__name__}: {str(err)[:120]}): {line[:80]}") from err

@@ -44,7 +44,7 @@ from hma.loop import Loop
 from hma.model import NodeFacts, Observation, Report, Status
 from hma.reports import FLOOD, TEXT_MAX
 from hma.runner import GRID_S, OBSERVE_LIMIT_S, REST_S, STRIKES, Runner
-from hma.samples import Blind, probe_line
+from hma.samples import Blind, Same, probe_line
 from hma.sources.command import CommandRunner
 from tests.sources.stuck import NEEDS, frozen
 
@@ -120,7 +120,8 @@ class Bench:
         self.commands = FakeCommands(self.clock)
         self.streams: list[FakeStream] = []
         self.reported: list[tuple[float, tuple[Report, ...], Mapping[str, Sample]]] = []
-        self.runner = Runner(self.loop, self.commands, root, node, self._report, self._stream, PROBES)
+        self.faults = True
+        self.runner = Runner(self.loop, self.commands, root, node, self._report, self._stream, PROBES, lambda: not self.faults)
 
     def _report(self, reports: tuple[Report, ...], samples: Mapping[str, Sample]) -> None:
         self.reported.append((self.clock.now, reports, samples))
@@ -905,6 +906,69 @@ def test_host_engine_that_does_not_answer_is_blindness(bench: Bench) -> None:
     ((_, (report,), _),) = bench.reported
     assert not report.complete
     assert report.observations[1].status is Status.UNKNOWN
+
+
+SAME = probe_line(Same("GpuReadings"))
+
+
+def counted(seen: list[Sample], status: Status = Status.OK) -> Observe:
+    """Return an observer that takes its samples down and finds one component in a status."""
+
+    def observe(sample: Any, node: NodeFacts, options: Any) -> Iterable[Observation]:
+        seen.append(sample)
+        return [Observation("A", "node", status, "as told")]
+
+    return observe
+
+
+@pytest.mark.parametrize(
+    ("status", "faults", "looks"),
+    [(Status.OK, False, 1), (Status.OK, True, 3), (Status.FAILED, False, 3), (Status.UNKNOWN, False, 3)],
+)
+def test_reading_that_is_the_last_one_again_is_looked_at_only_where_something_is_or_was_wrong(
+    bench: Bench, status: Status, faults: bool, looks: int
+) -> None:
+    seen: list[Sample] = []
+    bench.plan(check("ecc", Nvml(), counted(seen, status)))
+    bench.faults = faults
+    runs = bench.runner.states["ecc"].runs
+    bench.streams[0].feed(Feed((probe_line(UP), SAME, SAME)))
+    assert seen == [UP] * looks
+    assert bench.runner.states["ecc"].runs - runs == 3
+    assert bench.state("ecc") == (status.value, "as told" if status is Status.OK else bench.state("ecc")[1])
+
+
+def test_word_that_all_is_the_same_is_nothing_before_there_was_a_reading(bench: Bench) -> None:
+    bench.plan(check("ecc", Nvml()))
+    bench.faults = False
+    bench.streams[0].feed(Feed((SAME,)))
+    assert bench.state("ecc")[0] == "waiting"
+
+
+def test_new_plan_looks_at_the_last_reading_with_its_own_facts(bench: Bench) -> None:
+    seen: list[Sample] = []
+    bench.plan(check("ecc", Nvml(), counted(seen)))
+    bench.faults = False
+    bench.streams[0].feed(Feed((probe_line(UP), SAME)))
+    bench.plan(check("ecc", Nvml(), counted(seen)), check("more", Nvml(), counted(seen)))
+    bench.streams[0].feed(Feed((SAME, SAME)))
+    assert seen == [UP] * 3
+    assert bench.state("more") == ("ok", "as told")
+
+
+def test_file_that_says_the_same_as_before_is_looked_at_only_where_something_is_wrong(bench: Bench, tmp_path: Path) -> None:
+    seen: list[Sample] = []
+    bench.plan(check("x", SOURCE, counted(seen), interval_s=10.0))
+    bench.faults = False
+    bench.advance(60.0)
+    assert len(seen) == 1
+    assert bench.runner.states["x"].at > 1_040.0
+    (tmp_path / "proc" / "x").write_text("2\n")
+    bench.advance(20.0)
+    assert len(seen) == 2
+    bench.faults = True
+    bench.advance(20.0)
+    assert len(seen) == 4
 
 
 @pytest.mark.needs(*NEEDS)

@@ -24,7 +24,7 @@ from hma.gpu import (
     Link,
     NvmlDriver,
 )
-from hma.samples import Blind, ProbeError, probe_line, read_probe_line
+from hma.samples import Blind, ProbeError, Same, probe_line, read_probe_line
 
 GPU = Gpu(
     3,
@@ -65,6 +65,10 @@ def test_sample_is_read_back_as_it_was(sample: Sample) -> None:
 
 def test_blindness_is_read_back_as_it_was() -> None:
     assert read_probe_line(probe_line(Blind("GpuEvents", "no driver"))) == Blind("GpuEvents", "no driver")
+
+
+def test_word_that_nothing_has_changed_is_read_back_as_it_was() -> None:
+    assert read_probe_line(probe_line(Same("GpuReadings"))) == Same("GpuReadings")
 
 
 def test_reading_of_an_older_probe_lacks_what_is_new() -> None:

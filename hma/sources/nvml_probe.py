@@ -1,8 +1,8 @@
 """The NVML probe, a child of the agent: `python -m hma.sources.nvml_probe --root / [--library PATH]`.
 
 Rules of this file:
-- Every tick it looks at the little that changes a verdict; a whole reading is printed when that differs, when an event came,
-  and every twelfth tick. Jitter (degrees, watts, megahertz) prints nothing.
+- Every tick it looks at the little that changes a verdict; all is read when that differs, when an event came, and every twelfth
+  tick. Where nothing but jitter (degrees, watts) has changed since the last whole reading, one word says so.
 - Without a driver it tries again every second tick, and says what is missing when that changes and at least every twelfth tick.
 - A library that has lost its driver, or that does not list what the driver has, is left behind with its process
   (`Probe.start_over`): none is shut down and initialised again while the other thread is inside it.
@@ -19,14 +19,16 @@ from typing import Any, NamedTuple, NoReturn
 
 from hma.gpu import Gpu, GpuReadings, NvmlDriver
 from hma.sources.nvml_ask import CANNOT_TELL, Field, Library, Memory, Questions, Refused, pci_address
+from hma.sources.nvml_calm import calm
 from hma.sources.nvml_events import Listener, Session
 from hma.sources.nvml_processes import FabricManagerWatch
 from hma.sources.nvml_read import RECOVERY_ACTION, Round, identify, read_gpu
-from hma.sources.probe import HUNG_S, Call, Probe, Worker, blind, boottime, doubled, line, name_process, options
+from hma.sources.probe import HUNG_S, Call, Probe, Worker, blind, boottime, doubled, line, name_process, options, same
 from hma.sources.probe_lock import Lock
 
 TICK_S = 5.0
 TICKS_WHOLE = 12
+TICKS_AGAIN = 120
 TICKS_RETRY = 2
 GAP_S = 1.0
 """Events cause no more than one whole reading in this time."""
@@ -105,7 +107,9 @@ class Poller:
         self._opened = 0.0
         self._down = settings.lost_at
         """The last moment at which the driver was seen not to be up."""
-        self._printed = self._inforom = -INFOROM_S
+        self._printed = self._inforom = self._whole = -INFOROM_S
+        self._said: GpuReadings | None = None
+        """The last whole reading that was printed, without its jitter."""
 
     def work(self, worker: Worker) -> None:
         """Look, tick by tick."""
@@ -202,6 +206,7 @@ class Poller:
     def _tell(self, driver: NvmlDriver) -> None:
         """Print a reading without GPUs: where it says something new, and now and then."""
         now = boottime()
+        self._said = None
         if driver != self._driver or self._due(now):
             self._driver, self._printed = driver, now
             self._probe.say(line(GpuReadings(driver)))
@@ -254,7 +259,9 @@ class Poller:
         self._judge(glances)
         now = boottime()
         new = glances != self._glances or self._driver.state != "up"
-        if library.worker.hung_before() or new or self._rung or self._due(now):
+        if library.worker.hung_before():
+            self._said = None
+        if self._said is None or new or self._rung or self._due(now):
             self._print(library, now)
             self._glances = glances
 
@@ -326,7 +333,16 @@ class Poller:
         self._printed = now
         self._lock.clear()
         self._driver = self._driver._replace(state="up", code=0, text="", gpu_count=len(self._known), up_s=self._up_s(now))
-        self._probe.say(line(GpuReadings(self._driver, gpus, manager)))
+        self._say(GpuReadings(self._driver, gpus, manager), now)
+
+    def _say(self, reading: GpuReadings, now: float) -> None:
+        """Print a whole reading, or, where it is the last one but for jitter, that it is."""
+        said = calm(reading)
+        if said == self._said and now - self._whole < (TICKS_AGAIN - 0.5) * self._settings.tick_s:
+            self._probe.say(same("GpuReadings"))
+            return
+        self._said, self._whole = said, now
+        self._probe.say(line(reading))
 
     def _gpu(self, library: Library, known: Known, this: Round) -> Gpu:
         if known.handle is None:

@@ -50,6 +50,11 @@ def blind(of: str, text: str, *, told: bool = False) -> str:
     return json.dumps({"blind": {"of": of, "text": text, **({"told": True} if told else {})}}, separators=(",", ":"))
 
 
+def same(of: str) -> str:
+    """Return the line that says that a sample of the type `of` would be the last one again, but for jitter."""
+    return json.dumps({"same": {"of": of}}, separators=(",", ":"))
+
+
 def _plain(value: Any) -> Any:
     if type(value) in _ATOMS:
         return value

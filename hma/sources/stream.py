@@ -3,7 +3,7 @@
 Rules of this file:
 - Complete lines only. One longer than `max_line` is half a reading at best: it is left out, and said.
 - It dies, falls silent or floods: said once, killed if need be, started again after 1 s, doubling up to 5 min; back to 1 s when
-  a child has been good for `GOOD_S`. One whose library is not installed (exit code 69) is tried again every 5 min.
+  a child has been good for `GOOD_S`. One whose library is not installed (exit code 69) waits 5 min, doubling up to an hour.
 - A second one is never started while the first is out, in state D or otherwise.
 - `stop` asks (end of its input, SIGTERM) and returns; what does not go is killed from the loop, or with the agent.
 """
@@ -26,6 +26,7 @@ TERM_S = 1.0
 KILL_S = 2.0
 RETRY_S = 1.0
 RETRY_MAX_S = 300.0
+ABSENT_MAX_S = 3_600.0
 GOOD_S = 60.0
 FLOOD = 16 * 1_048_576
 FLOOD_S = 10.0
@@ -227,8 +228,8 @@ class StreamChild:
             self._launch()
             return
         if not self._ending and code == UNAVAILABLE:
-            self._retry_s = RETRY_MAX_S
-            self._again()
+            self._retry_s = max(RETRY_MAX_S, self._retry_s)
+            self._again(ABSENT_MAX_S)
             self.on_error(NotInstalled(self._last_line() or f"{self._name}: not installed"))
             return
         again = self._again()
@@ -244,10 +245,10 @@ class StreamChild:
             self._feed(piece)
         self._complains(child)
 
-    def _again(self) -> float:
+    def _again(self, most_s: float = RETRY_MAX_S) -> float:
         """Start a new child after the back-off; return it."""
-        wait_s = self._retry_s
-        self._retry_s = min(RETRY_MAX_S, 2 * wait_s)
+        wait_s = min(self._retry_s, most_s)
+        self._retry_s = min(most_s, 2 * wait_s)
         self._timer = self._loop.call_later(wait_s, self._launch)
         return wait_s
 

@@ -111,7 +111,7 @@ def test_big_batch_arrives_whole(make: Make) -> None:
     assert bench.lines == [str(number) for number in range(1, 100_001)]
 
 
-def test_one_that_says_it_is_not_installed_is_tried_again_in_five_minutes(make: Make) -> None:
+def test_one_that_says_it_is_not_installed_is_tried_again_in_five_minutes_and_then_less_often(make: Make) -> None:
     bench = make("echo Traceback >&2; echo 'no module named pynvml' >&2; exit 69", times=600.0, silence_s=1e6)
     bench.child.start()
     bench.until(lambda: len(bench.errors) == 3)
@@ -119,7 +119,7 @@ def test_one_that_says_it_is_not_installed_is_tried_again_in_five_minutes(make: 
     assert bench.said == ["no module named pynvml"] * 3
     first, second, third = bench.error_times
     assert second - first >= 300
-    assert third - second >= 300
+    assert third - second >= 600
 
 
 @pytest.mark.parametrize(("length", "kept", "said"), [(10, 3, 0), (11, 2, 1), (500_000, 2, 1)])
