@@ -80,7 +80,7 @@ class Agent:
         self._programs = dict(config.commands)
         self._commands = CommandRunner(self.loop, self._programs)
         self._judge = Judge(self.loop, self.now, settings.catalogue, self._judged)
-        more = partial(StreamChild, programs=self._programs), probes_of(config), self._at_rest
+        more = partial(StreamChild, programs=self._programs), probes_of(config), self._judge.at_rest
         self._runner = Runner(self.loop, self._commands, config.node.root, self._node, self._reported, *more)
         self._kernel = KernelWatch(self.loop, config.kernel_log, self._node.boot_id, self._runner, self._tell)
         self._api = Api(self.loop, config.run_dir / "agent.sock", self._answer)
@@ -238,9 +238,6 @@ class Agent:
 
     def _say(self, change: Change, more: Mapping[str, object] | None = None) -> None:
         self._emitter.save(Commit(events=(event_of(change, self._node, self._judge.catalogue, more),)))
-
-    def _at_rest(self) -> bool:
-        return self._ready and not (self._judge.state and self._judge.state.faults)
 
     def _all_looked(self) -> bool:
         return self._judge.state is not None and self._runner.first_runs_done and self._kernel.caught_up

@@ -7,7 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from hma.catalogue import Catalogue
@@ -46,6 +46,18 @@ class Judge:
         assert self.state is not None
         self.state = united(older, self.state)
         self.judge()
+
+    def at_rest(self, checks: Collection[str]) -> bool:
+        """Return whether a good word of `checks` that was told once already can change nothing if it is told again.
+
+        It can where it ends one of their own faults, where it may refute or be waited for, or where a row ends by it.
+        """
+        faults = self.state.faults.values() if self.state is not None else None
+        return faults is not None and not any(self._concerns(fault, checks) for fault in faults)
+
+    def _concerns(self, fault: Fault, checks: Collection[str]) -> bool:
+        row = self.catalogue[fault.code]
+        return fault.check in checks or row.confirm is not None or any(end.kind == "by" for end in row.ends)
 
     def take(self, reports: Iterable[Report]) -> None:
         """Judge `reports` in this turn of the loop, together with what else arrives in it."""

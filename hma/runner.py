@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,7 @@ class Runner:
         reported: Reported,
         make_stream: MakeStream = StreamChild,
         probes: Probes = MappingProxyType({}),
-        at_rest: Callable[[], bool] = lambda: False,
+        at_rest: Callable[[Collection[str]], bool] = lambda _: False,
     ) -> None:
         self._loop = loop
         self._commands = commands
@@ -311,13 +311,12 @@ class Runner:
 
     def _nothing_new(self, group: tuple[Planned, ...]) -> bool:
         """Return whether a sample that is the last one again changes nothing: all was well, and no fault waits for a good word.
-
-        Then it is only noted that its checks have looked: a node where nothing happens costs next to nothing.
-        """
-        if not self._first.isdisjoint(item.check.name for item in group):
+        It is then only noted that its checks have looked: a node where nothing happens costs next to nothing."""
+        names = {item.check.name for item in group}
+        if not self._first.isdisjoint(names):
             return False  # a new plan, or new facts: what was said before was said by other rules
-        states = [self.states[item.check.name] for item in group]
-        if not all(state.status in ("ok", "not applicable") for state in states) or not self._at_rest():
+        states = [self.states[name] for name in names]
+        if not all(state.status in ("ok", "not applicable") for state in states) or not self._at_rest(names):
             return False
         for state in states:
             self._say(state.name, state.status, state.reason, None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hma.catalogue import Catalogue, End, Policy
+import pytest
+
+from hma.catalogue import Catalogue, Confirm, End, Policy
 from hma.codec import decode, encode
 from hma.engine.step import beginning
 from hma.journal_records import Commit
@@ -17,6 +19,8 @@ CATALOGUE = Catalogue.of(
     (
         Policy("HELD", "held", "host", Action.REBOOT, hold_s=5.0, ends=(End("ok"),)),
         Policy("NOW", "at once", "host", Action.REBOOT, ends=(End("quiet", 60.0),)),
+        Policy("ASKS", "asks others", "host", Action.REBOOT, confirm=Confirm(("NOW",), 60.0, Action.NONE)),
+        Policy("WAITS", "for a word", "host", Action.REBOOT, ends=(End("by", code="NOW"),)),
     )
 )
 
@@ -162,4 +166,25 @@ def test_difference_names_the_counters_that_changed_and_those_that_are_gone() ->
     after = replace(before, counters={same: before.counters[same], moved: counter(2.0, 4.0)})
     assert difference(before, after).counters == {moved: counter(2.0, 4.0), gone: None}
     assert difference(before, after).only_moves
+    hands.loop.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "checks", "at_rest"),
+    [
+        ("", {"test"}, True),
+        ("HELD", {"other"}, True),
+        ("NOW", {"other", "more"}, True),
+        ("NOW", {"other", "test"}, False),
+        ("ASKS", {"other"}, False),
+        ("WAITS", {"other"}, False),
+    ],
+)
+def test_word_that_was_told_once_may_matter_again_only_to_some_faults(code: str, checks: set[str], at_rest: bool) -> None:
+    hands = Hands()
+    assert not hands.judge.at_rest(checks)
+    hands.judge.begin(beginning(hands.now()))
+    hands.judge.take([seen(code)] if code else [])
+    hands.turn()
+    assert hands.judge.at_rest(checks) is at_rest
     hands.loop.close()

@@ -121,7 +121,9 @@ class Bench:
         self.streams: list[FakeStream] = []
         self.reported: list[tuple[float, tuple[Report, ...], Mapping[str, Sample]]] = []
         self.faults = True
-        self.runner = Runner(self.loop, self.commands, root, node, self._report, self._stream, PROBES, lambda: not self.faults)
+        self.runner = Runner(
+            self.loop, self.commands, root, node, self._report, self._stream, PROBES, lambda _: not self.faults
+        )
 
     def _report(self, reports: tuple[Report, ...], samples: Mapping[str, Sample]) -> None:
         self.reported.append((self.clock.now, reports, samples))
