@@ -27,6 +27,8 @@ HUNG_S = 10.0
 """A call that is out for longer than this (and than what it is allowed to take) hangs."""
 AGAIN_S = 60.0
 GRACE_S = 0.3
+SWITCH_S = 0.0005
+"""For how long a thread that computes may keep one waiting that has something to say."""
 SOON_S = 1.0
 DOUBLINGS = 32
 """Beyond the longest wait, and far from where a float overflows."""
@@ -179,6 +181,7 @@ class Probe:
     def run(self, *workers: Worker) -> NoReturn:
         """Start the workers and watch over them; ends the process."""
         self.workers = list(workers)
+        sys.setswitchinterval(SWITCH_S)
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self.leave())
