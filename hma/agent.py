@@ -20,7 +20,7 @@ from hma.check import Command, Output, Sample, SourceError
 from hma.engine.step import beginning
 from hma.guard_time import arm
 from hma.journal_records import Commit, Moves, Snapshot
-from hma.judge import Judge, difference, united
+from hma.judge import Judge, awaited, difference, united
 from hma.kernel_watch import CURSOR, KernelWatch
 from hma.loop import Loop
 from hma.model import Attrs, Change, Instant, Observation, Report, State, Status
@@ -224,6 +224,8 @@ class Agent:
     def _judged(self, now: Instant, before: State, after: State, changes: tuple[Change, ...]) -> None:
         if self._settings.config.record is not None:
             self._recorder.trace(judged_line(now, after.verdict if after.verdict != before.verdict else None))
+        if codes := awaited(before, after, self._judge.catalogue):
+            self.loop.call_later(0.0, partial(self._runner.look_now, codes))
         events = tuple(event_of(change, self._node, self._judge.catalogue) for change in changes)
         commit = replace(difference(before, after), events=events)
         # Every line up to here has been judged now, which a cursor that is saved promises.

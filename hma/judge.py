@@ -90,6 +90,12 @@ class Judge:
         self._due = None if at is None else self._loop.call_at(at, self.judge)
 
 
+def awaited(before: State, after: State, catalogue: Catalogue) -> frozenset[str]:
+    """Return the codes that may confirm or refute what this step found."""
+    new = [catalogue[key.code].confirm for key in after.faults if key not in before.faults]
+    return frozenset(code for confirm in new if confirm is not None for code in confirm.by)
+
+
 def united(older: State, newer: State) -> State:
     """Return `newer` with all that only `older` knows; a fault of both goes on, last seen by the newer."""
     faults = dict(newer.faults)

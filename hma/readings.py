@@ -34,6 +34,10 @@ class CheckState:
     runs: int = 0
     interval_s: float = 0.0
 
+    def told(self, status: str, reason: str, now: float, duration_s: float, interval_s: float) -> CheckState:
+        """Return the state after one more look."""
+        return CheckState(self.name, status, reason, now, duration_s, self.runs + 1, interval_s)
+
 
 class Commands(Protocol):
     """What the runner needs of `hma.sources.command.CommandRunner`."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from hma.check import (
     TOLD_ONCE,
     Command,
     Feed,
+    Files,
     KernelLine,
     KernelLog,
     Lines,
@@ -48,8 +48,7 @@ QUIET = "nothing found in the kernel log"
 STRIKES = 3
 REST_S = 600.0
 GRID_S = 10.0
-OWN = 2
-"""Observations that `report_of` adds to what the check saw."""
+OWN = 2  # observations that `report_of` adds to what the check saw
 
 
 class Runner:
@@ -75,6 +74,7 @@ class Runner:
         self._probes = probes
         self._at_rest = at_rest
         self._held: dict[object, Sample] = {}
+        self._polled: dict[Reading, tuple[Planned, ...]] = {}
         self._plan: dict[str, Planned] = {}
         self._patterns: dict[str, re.Pattern[bytes]] = {}
         self._kernel_log: SourceError | bool = False
@@ -122,8 +122,15 @@ class Runner:
             elif not isinstance(source, PUSHED):
                 polled.setdefault(Reading(source, item.interval_s, item.timeout_s), []).append(item)
         self._stream({source: tuple(group) for source, group in streamed.items()})
-        for reading, group in polled.items():
-            self._due(reading, tuple(group))
+        self._polled = {reading: tuple(group) for reading, group in polled.items()}
+        for reading, items in self._polled.items():
+            self._due(reading, items)
+
+    def look_now(self, codes: Collection[str]) -> None:
+        """Look at the kernel files behind these codes without waiting for their turn."""
+        for reading, group in self._polled.items() if codes else ():
+            if isinstance(reading.source, Files) and any(not item.check.codes.isdisjoint(codes) for item in group):
+                self._look(reading, group, self._loop.clock())
 
     def stop(self) -> None:
         """Stop scheduling and streams; commands that still run are the command runner's."""
@@ -149,7 +156,7 @@ class Runner:
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
-        """Return the names of the checks whose first answer is still out."""
+        """Return whose first answer is still out."""
         return tuple(sorted(self._first))
 
     def stuck(self, now: float) -> tuple[str, ...]:
@@ -215,6 +222,9 @@ class Runner:
             self._commands.start(reading.source, reading.timeout_s, partial(self._on_output, self._plans, reading, group, now))
             return
         self._progress[reading] = reading.answered_by(now)
+        self._look(reading, group, now)
+
+    def _look(self, reading: Reading, group: tuple[Planned, ...], now: float) -> None:
         try:
             sample = read(reading.source, self._root, now)
         except SourceError as err:
@@ -244,8 +254,7 @@ class Runner:
             if own:
                 samples[name] = Lines(own)
                 reports += self._observe(self._plan[name], samples[name], None)
-        for name in slow:
-            # Tried on every line there is, it would hold up all others each time.
+        for name in slow:  # tried on every line there is, it would hold up all others each time
             del self._patterns[name]
             reason = f"its pattern took longer than {OBSERVE_LIMIT_S:g} s, and is not tried again until the next reload"
             reports += self._broken(self._plan[name], reason, None)
@@ -311,7 +320,7 @@ class Runner:
 
     def _nothing_new(self, group: tuple[Planned, ...]) -> bool:
         """Return whether a sample that is the last one again changes nothing: all was well, and no fault waits for a good word.
-        It is then only noted that its checks have looked: a node where nothing happens costs next to nothing."""
+        It is then only noted that its checks have looked."""
         names = {item.check.name for item in group}
         if not self._first.isdisjoint(names):
             return False  # a new plan, or new facts: what was said before was said by other rules
@@ -352,7 +361,7 @@ class Runner:
         name = item.check.name
         if name in self._resting and self._resting[name] > self._loop.clock():
             return ()
-        if self._resting.pop(name, None) is not None:
+        if self._resting.pop(name, None):
             del self._strikes[name]
         try:
             report = limited(OBSERVE_LIMIT_S, partial(report_of, item, sample, self._node))
@@ -381,18 +390,10 @@ class Runner:
         return (Report(name, (broken(name, reason), blind(name, reason))),)
 
     def _say(self, name: str, status: str, reason: str, started: float | None) -> None:
-        now = self._loop.clock()
+        now, planned = self._loop.clock(), self._plan.get(name)
         before = self.states.get(name) or CheckState(name, "waiting")
-        planned = self._plan.get(name)
-        self.states[name] = replace(
-            before,
-            status=status,
-            reason=reason,
-            at=now,
-            duration_s=now - started if started else 0.0,
-            runs=before.runs + 1,
-            interval_s=planned.interval_s if planned else 0.0,
-        )
+        interval_s = planned.interval_s if planned else 0.0
+        self.states[name] = before.told(status, reason, now, now - started if started else 0.0, interval_s)
 
 
 def _matching(pattern: re.Pattern[bytes], raw: tuple[tuple[KernelLine, bytes], ...]) -> tuple[KernelLine, ...]:

@@ -10,7 +10,7 @@ from hma.catalogue import Catalogue, Confirm, End, Policy
 from hma.codec import decode, encode
 from hma.engine.step import beginning
 from hma.journal_records import Commit
-from hma.judge import MAX_WAITING, Judge, difference, united
+from hma.judge import MAX_WAITING, Judge, awaited, difference, united
 from hma.loop import Loop
 from hma.model import Action, Change, Counter, FaultKey, Instant, Observation, Point, Report, State, Status
 from tests.journal_values import BOOT, counter
@@ -187,4 +187,15 @@ def test_word_that_was_told_once_may_matter_again_only_to_some_faults(code: str,
     hands.judge.take([seen(code)] if code else [])
     hands.turn()
     assert hands.judge.at_rest(checks) is at_rest
+    hands.loop.close()
+
+
+def test_step_names_the_codes_that_its_new_faults_wait_for_once() -> None:
+    hands = Hands()
+    hands.judge.begin(beginning(hands.now()))
+    for reports in ([seen("HELD")], [seen("ASKS")], [seen("ASKS")]):
+        hands.judge.take(reports)
+        hands.turn(1.0)
+    asked = [awaited(before, after, CATALOGUE) for _, before, after, _ in hands.said]
+    assert [codes for codes in asked if codes] == [frozenset({"NOW"})]
     hands.loop.close()

@@ -958,6 +958,17 @@ def test_new_plan_looks_at_the_last_reading_with_its_own_facts(bench: Bench) -> 
     assert bench.state("more") == ("ok", "as told")
 
 
+def test_files_are_looked_at_at_once_when_a_fault_waits_for_their_code(bench: Bench) -> None:
+    seen: list[Sample] = []
+    bench.plan(check("x", SOURCE, counted(seen), interval_s=600.0), check("other", Command(("a",)), interval_s=600.0))
+    bench.runner.look_now(frozenset({"B"}))
+    assert len(seen) == 1
+    bench.runner.look_now(frozenset({"A", "C"}))
+    assert (len(seen), len(bench.commands.asked)) == (2, 1)
+    bench.runner.look_now(frozenset())
+    assert len(seen) == 2
+
+
 def test_file_that_says_the_same_as_before_is_looked_at_only_where_something_is_wrong(bench: Bench, tmp_path: Path) -> None:
     seen: list[Sample] = []
     bench.plan(check("x", SOURCE, counted(seen), interval_s=10.0))

@@ -3,8 +3,8 @@
 Rules of this file:
 - A driver that has just come up may list fewer GPUs than it is going to, or none: until it has been up for its settling time
   a low count is unknown. Healthy nodes have been rebooted elsewhere for such a count.
-- None at all while the bus shows some is no count but a driver that has none (`NVML-NO-DEVICES`): device files that are missing,
-  a driver that does not fit. A whole fleet can have that after one bad image, and no reboot cures it.
+- None at all while the bus shows some is no count but a driver that has none (`NVML-NO-DEVICES`): missing device files, a
+  driver that does not fit. A whole fleet can have that after one bad image, and no reboot cures it.
 - A GPU that is lost is still listed: that is `nvml_gpus`' to tell.
 """
 

@@ -98,7 +98,7 @@ CHECK: Check[Tree, NoOptions] = Check(
     source=Files((DEVICES,), max_bytes=1_048_576),
     observe=observe,
     codes=frozenset({COUNT, EXTRA}),
-    interval_s=10.0,
+    interval_s=60.0,
     timeout_s=10.0,
     applies=has_gpus,
     needs="NVIDIA GPUs",

@@ -194,7 +194,7 @@ def test_driver_that_does_not_answer_repairs_nothing(state: str) -> None:
 
 
 def test_count_that_driver_and_bus_share_reboots_within_15_seconds_and_after_it_replaces() -> None:
-    """The probe looks every 5 s, the bus is read every 10 s: this is the worst case."""
+    """The probe looks every 5 s, the bus is read at once then, here ten seconds late all the same."""
     node = Gpus().nvml(healthy()).bus()
     gone = missing(healthy(), 3)
     assert node.after(5).nvml(gone).after(4.9).bus(PCI).after(3).asks == "reboot"
