@@ -167,9 +167,8 @@ class Agent:
     def _not_loaded(self) -> None:
         if self._judge.state is None:
             text = f"the journal was not read within {LOAD_S:g} s; what was true before is unknown"
-            self._tell("journal_lost", text)
             self._judge_journal(Status.FAILED, text)
-            self._begin(Snapshot(None))
+            self._begin(Snapshot(None, notes=(text,)))
 
     def _add(self, snapshot: Snapshot, known: State) -> None:
         self._tell("journal_recovered", "the journal could be read late; what it holds counts again")
@@ -193,13 +192,13 @@ class Agent:
             ("restored_faults", str(len(state.faults) if state else 0)),
             *((("untold_left", str(snapshot.unemitted_left)),) if snapshot.unemitted_left else ()),
         )
-        self._tell("agent_started", "" if state else "nothing is recorded of this node", attrs)
+        self._tell("agent_started", "nothing is recorded of this node" if snapshot.new_node else "", attrs)
         for note in snapshot.notes:
             self._tell("journal_lost", note)
         for note in self._settings.notes:
             self._tell("check_problem", note)
         self._emitter.tell_again(snapshot.unemitted)
-        self._kernel.start(snapshot.cursors.get(CURSOR), first=state is None)
+        self._kernel.start(snapshot.cursors.get(CURSOR), first=snapshot.new_node)
         begun = state or beginning(self.now())
         self._trace_start(begun)
         self._judge.begin(begun)

@@ -97,6 +97,11 @@ class Snapshot:
     identity: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def new_node(self) -> bool:
+        """Return whether nothing was ever recorded of this node: not where it was lost, or could not be read."""
+        return self.state is None and not self.notes
+
 
 class Pruned(NamedTuple):
     """How many records retention removed; `unsent` counts events that no sink has taken."""

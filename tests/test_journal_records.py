@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hma.journal_records import Commit, Cursor, Event, Moves, Pending
+from hma.journal_records import Commit, Cursor, Event, Moves, Pending, Snapshot
 from hma.model import Fault, FaultKey, State, Verdict
 from tests.journal_values import BOOT, KEYS, commit, counter, event, fault, past, verdict
 
@@ -180,3 +180,17 @@ def test_pending_counters_merge_and_a_whole_state_replaces_them() -> None:
     pending.add(Commit(counters={KEYS[0]: None}))
     pending.add(Commit(full=True, counters={KEYS[1]: counter(3.0)}))
     assert pending.take(1).counters == {KEYS[1]: counter(3.0)}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "new"),
+    [
+        (Snapshot(None), True),
+        (Snapshot(None, notes=("the journal was damaged; nothing could be saved",)), False),
+        (Snapshot(None, notes=("the journal was not read within 3 s",)), False),
+        (Snapshot(State(verdict())), False),
+        (Snapshot(State(verdict()), notes=("one row was damaged",)), False),
+    ],
+)
+def test_node_is_new_only_where_nothing_was_ever_recorded(snapshot: Snapshot, new: bool) -> None:
+    assert snapshot.new_node is new
